@@ -1,0 +1,30 @@
+"""``python -m data_prep STEP key=value …``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from tbkin.config import choose, run_command
+
+STEPS = {
+    "tiny": "draw the tiny world in official file formats",
+    "regions": "regions and features of a folder of pictures",
+    "vqa": "official VQA 2.0 files and pictures, ready to train on",
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Run one step."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        lines = "\n".join(f"  {name:<10} {what}" for name, what in STEPS.items())
+        sys.stdout.write(
+            f"tbkin prep STEP key=value …\n\n{lines}\n\ntbkin prep STEP --help lists its settings.\n"
+        )
+        return
+    choose(STEPS, arguments[0], "preparation step")
+    importlib.import_module(f"data_prep.{arguments[0]}").main(arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,230 @@
+"""Regions and a text -> one example: token ids, region tensors, and the scene graph as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast, ProcessorMixin
+
+from tbkin.boxes import normalize_boxes
+from tbkin.graphs.build import join, picture_graph
+from tbkin.graphs.kinds import KINDS, kind_of
+from tbkin.graphs.regions import Regions
+from tbkin.graphs.scene_graph import SceneGraph
+from tbkin.parsers import load_parser
+
+Example = dict[str, Any]
+SEGMENTS = {"word": 0, "region": 1, "attribute": 2}
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+class TBKINProcessor(ProcessorMixin):
+    """Everything between a detector's regions and the model.
+
+    Args:
+        tokenizer: a fast tokenizer with padding, start and end tokens.
+        parser: name of the question parser, kept with the checkpoint so that use and training
+            agree.
+        max_text_length: tokens, start and end included; longer texts are cut.
+        max_regions: the most confident so many regions are used.
+        fingerprint: of the region features that the model was trained on.
+        detector: settings of the detector that made the regions, for new pictures.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        parser: str = "auto",
+        max_text_length: int = 24,
+        max_regions: int = 64,
+        fingerprint: dict[str, str] | None = None,
+        detector: dict[str, Any] | None = None,
+    ):
+        super().__init__(tokenizer)
+        self.parser = parser
+        self.max_text_length = max_text_length
+        self.max_regions = max_regions
+        self.fingerprint = fingerprint or {}
+        self.detector = detector or {"name": "grid"}
+
+    def __call__(self, regions: Regions, text: str) -> Example:
+        """One example from the regions of a picture, with features, and a text."""
+        seen, graph = self.seen(regions)
+        return self.encode(seen, join(graph, self.parse(text)))
+
+    def parse(self, text: str) -> SceneGraph:
+        """The text's graph of words."""
+        return self._parser(text)
+
+    def seen(self, regions: Regions) -> tuple[Example, SceneGraph]:
+        """The picture's share of an example, and its graph; the same for every question."""
+        if regions.features is None:
+            raise ValueError(f"regions of image {regions.image_id} have no features.")
+        regions = most_confident(regions, self.max_regions)
+        names = [
+            [label, *(name for name, _ in attributes)]
+            for label, attributes in zip(regions.labels, regions.attributes, strict=True)
+        ]
+        example = {
+            "region_features": regions.features,
+            "region_boxes": normalize_boxes(regions.boxes, regions.width, regions.height),
+            "region_scores": torch.tensor(regions.scores, dtype=torch.float32),
+            "region_label_ids": [
+                [code for name in several for code in self._label_ids(name)] for several in names
+            ],
+        }
+        return example, picture_graph(regions)
+
+    def encode(self, seen: Example, graph: SceneGraph) -> Example:
+        """Add a text to the picture's share of an example.
+
+        Args:
+            seen: first value of :meth:`seen`.
+            graph: picture and text joined.
+        """
+        encoding = self.tokenizer(
+            graph.words,
+            is_split_into_words=True,
+            truncation=True,
+            max_length=self.max_text_length,
+        )
+        token_of_word: dict[int, int] = {}
+        for token, word in enumerate(encoding.word_ids()):
+            if word is not None:
+                token_of_word.setdefault(word, token)
+        attributes = graph.of_type("attribute")
+        return {
+            **seen,
+            "input_ids": encoding["input_ids"],
+            "attribute_label_ids": [self._label_ids(graph.nodes[n].label) for n in attributes],
+            **graph_arrays(graph, token_of_word),
+        }
+
+    @cached_property
+    def _parser(self) -> Any:
+        return load_parser(self.parser)
+
+    def _label_ids(self, name: str) -> list[int]:
+        known = self.__dict__.setdefault("_label_cache", {})
+        if name not in known:
+            words = name.replace("_", " ").split()
+            known[name] = (
+                self.tokenizer(words, is_split_into_words=True, add_special_tokens=False)[
+                    "input_ids"
+                ]
+                if words
+                else []
+            )
+        return known[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is saved; caches are not."""
+        return {
+            key: value
+            for key, value in super().to_dict().items()
+            if key not in ("_parser", "_label_cache")
+        }
+
+
+def graph_arrays(graph: SceneGraph, token_of_word: dict[int, int]) -> Example:
+    """A scene graph as the arrays that the model's batch is made of.
+
+    Args:
+        graph: any scene graph; word nodes whose word was cut off are left out with their edges.
+        token_of_word: word -> its first token.
+
+    Returns:
+        ``node_segment`` (N,) 0 text, 1 region, 2 attribute; ``node_slot`` (N,) place within the
+        segment; ``edges`` (E, 3) source, target, kind, each edge in both directions;
+        ``edge_weight`` (E,); ``edge_seen`` (E,) whether it touches the picture.
+    """
+    segment, slot, place = [], [], {}
+    attributes = 0
+    for number, node in enumerate(graph.nodes):
+        where = attributes if node.type == "attribute" else node.index
+        if node.type == "word":
+            if node.index not in token_of_word:
+                continue
+            where = token_of_word[node.index]
+        attributes += node.type == "attribute"
+        place[number] = len(segment)
+        segment.append(SEGMENTS[node.type])
+        slot.append(where)
+
+    edges, weights, seen = [], [], []
+    for edge in graph.edges:
+        if edge.source not in place or edge.target not in place:
+            continue
+        kind, swapped = kind_of(edge, graph.nodes[edge.source].type == "region")
+        source, target = place[edge.source], place[edge.target]
+        if swapped:
+            source, target = target, source
+        edges += [(source, target, kind), (target, source, kind + len(KINDS))]
+        weights += [edge.weight] * 2
+        seen += [segment[source] != 0 or segment[target] != 0] * 2
+    return {
+        "node_segment": np.array(segment, dtype=np.int64),
+        "node_slot": np.array(slot, dtype=np.int64),
+        "edges": np.array(edges, dtype=np.int32).reshape(-1, 3),
+        "edge_weight": np.array(weights, dtype=np.float32),
+        "edge_seen": np.array(seen, dtype=bool),
+    }
+
+
+def most_confident(regions: Regions, count: int) -> Regions:
+    """The regions with the highest scores, in their old order."""
+    if len(regions) <= count:
+        return regions
+    order = sorted(range(len(regions)), key=lambda place: -regions.scores[place])
+    kept = sorted(order[:count])
+    renumbered = {old: new for new, old in enumerate(kept)}
+    return Regions(
+        boxes=regions.boxes[kept],
+        width=regions.width,
+        height=regions.height,
+        labels=[regions.labels[place] for place in kept],
+        scores=[regions.scores[place] for place in kept],
+        attributes=[regions.attributes[place] for place in kept],
+        relations=[
+            (renumbered[subject], predicate, renumbered[target], score)
+            for subject, predicate, target, score in regions.relations
+            if subject in renumbered and target in renumbered
+        ],
+        features=None if regions.features is None else regions.features[kept],
+        image_id=regions.image_id,
+    )
+
+
+def build_tokenizer(texts: Iterable[Sequence[str]], min_count: int = 1) -> PreTrainedTokenizerFast:
+    """A lower-case word tokenizer from the words of some texts; needs no download.
+
+    Args:
+        texts: word lists.
+        min_count: rarer words are unknown.
+    """
+    counts: dict[str, int] = {}
+    for words in texts:
+        for word in words:
+            counts[word.lower()] = counts.get(word.lower(), 0) + 1
+    known = sorted(word for word, count in counts.items() if count >= min_count)
+    vocabulary = {word: code for code, word in enumerate([*SPECIAL_TOKENS, *known])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )

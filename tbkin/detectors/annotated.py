@@ -1,0 +1,103 @@
+"""Boxes that somebody wrote down: COCO instances, or a detector's output in the same layout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from tbkin.boxes import clip_boxes, xywh_to_xyxy
+from tbkin.graphs.regions import Regions
+
+
+class AnnotatedBoxes:
+    """Regions from COCO-style files (``images``, ``annotations``, ``categories``).
+
+    Beside the official fields an annotation may carry ``score`` and ``attributes``
+    (``[{"name", "score"}]``), and the file ``relations`` (``[{"image_id", "subject", "predicate",
+    "object", "score"}]``, numbered within the picture), which is how a detector's output is kept.
+
+    Args:
+        files: one or more such JSON files.
+
+    Raises:
+        FileNotFoundError, ValueError: a file that is missing or is not of this layout.
+        LookupError: when called for a picture that none of the files lists.
+    """
+
+    def __init__(self, files: str | Path | Sequence[str | Path]):
+        names = [files] if isinstance(files, str | Path) else list(files)
+        self.files = [Path(name) for name in names]
+        self.images: dict[int, dict[str, Any]] = {}
+        self.annotations: dict[int, list[dict[str, Any]]] = {}
+        self.relations: dict[int, list[dict[str, Any]]] = {}
+        self.categories: dict[int, str] = {}
+        for path in self.files:
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        if not path.is_file():
+            raise FileNotFoundError(f"no annotation file {path}.")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            self.images.update({entry["id"]: entry for entry in content["images"]})
+            self.categories.update({entry["id"]: entry["name"] for entry in content["categories"]})
+            for entry in content["annotations"]:
+                self.annotations.setdefault(entry["image_id"], []).append(entry)
+            for entry in content.get("relations", []):
+                self.relations.setdefault(entry["image_id"], []).append(entry)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is not a COCO annotation file with images, annotations and categories: "
+                f"{error!r}."
+            ) from error
+
+    def __call__(self, image: Image.Image, image_id: str = "") -> Regions:
+        """The annotated boxes of one picture, cut to it; boxes without area are left out."""
+        number = int(image_id) if image_id.isdigit() else -1
+        if number not in self.images:
+            raise LookupError(
+                f"no annotated boxes for image {image_id} in "
+                f"{', '.join(str(path) for path in self.files)} ({len(self.images)} images there)."
+            )
+        entries = self.annotations.get(number, [])
+        boxes = torch.tensor([entry["bbox"] for entry in entries], dtype=torch.float32)
+        boxes = clip_boxes(xywh_to_xyxy(boxes.reshape(-1, 4)), *image.size)
+        kept = [
+            place
+            for place, (left, top, right, bottom) in enumerate(boxes.tolist())
+            if right > left and bottom > top
+        ]
+        renumbered = {old: new for new, old in enumerate(kept)}
+        entries = [entries[place] for place in kept]
+        return Regions(
+            boxes=boxes[kept],
+            width=image.width,
+            height=image.height,
+            labels=[self.categories[entry["category_id"]] for entry in entries],
+            scores=[float(entry.get("score", 1.0)) for entry in entries],
+            attributes=[
+                [(one["name"], float(one["score"])) for one in entry.get("attributes", [])]
+                for entry in entries
+            ],
+            relations=[
+                (
+                    renumbered[one["subject"]],
+                    one["predicate"],
+                    renumbered[one["object"]],
+                    float(one["score"]),
+                )
+                for one in self.relations.get(number, [])
+                if one["subject"] in renumbered and one["object"] in renumbered
+            ],
+            image_id=image_id,
+        )
+
+    @property
+    def policy(self) -> str:
+        """How the boxes were chosen, for the fingerprint of a region store."""
+        return "annotated " + " ".join(path.name for path in self.files)

@@ -1,0 +1,1 @@
+"""What a scene graph is: plain data, nothing learned."""

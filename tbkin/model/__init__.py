@@ -1,0 +1,1 @@
+"""Batch -> outputs. Knows nothing of files, examples or processes."""

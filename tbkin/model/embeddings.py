@@ -1,0 +1,91 @@
+"""Tokens, regions and attribute nodes -> states that the fusion layers share.
+
+The visual side follows ROSITA (arXiv:2108.07073 and its code: feature and box projections under
+one LayerNorm); the tied label embedding and the patch encoder are *ours*.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tbkin.boxes import box_geometry
+from tbkin.model.configuration_tbkin import TBKINConfig
+
+
+class TextEmbeddings(nn.Module):
+    """Word and position embeddings; the word table also names regions and attributes."""
+
+    def __init__(self, config: TBKINConfig):
+        super().__init__()
+        self.words = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
+        self.positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.pad_token_id = config.pad_token_id
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """(B, T) token ids -> (B, T, D)."""
+        places = torch.arange(input_ids.shape[1], device=input_ids.device)
+        states = self.words(input_ids) + self.positions(places)
+        return self.dropout(self.norm(states))
+
+    def label(self, label_ids: Tensor) -> Tensor:
+        """(…, K) token ids of names, padded -> (…, D), the sum of their word embeddings."""
+        return self.words(label_ids).sum(dim=-2)
+
+
+class RegionEmbeddings(nn.Module):
+    """Features, boxes and, if the detector has words, its labels -> region states."""
+
+    def __init__(self, config: TBKINConfig):
+        super().__init__()
+        size, hidden = config.region_feature_size, config.hidden_size
+        if config.region_encoder == "patches":
+            self.features: nn.Module = nn.Sequential(
+                nn.Linear(size, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, hidden)
+            )
+        else:
+            self.features = nn.Linear(size, hidden)
+        self.boxes = nn.Linear(5, hidden)
+        self.labels = nn.Linear(hidden, hidden) if config.region_labels else None
+        self.scores = nn.Linear(1, hidden) if config.region_labels else None
+        self.norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self,
+        region_features: Tensor,
+        region_boxes: Tensor,
+        region_labels: Tensor,
+        region_scores: Tensor,
+    ) -> Tensor:
+        """Embed the regions of each picture.
+
+        Args:
+            region_features: (B, R, F).
+            region_boxes: (B, R, 4) xyxy in [0, 1].
+            region_labels: (B, R, D), embedded names.
+            region_scores: (B, R) in [0, 1].
+
+        Returns:
+            (B, R, D).
+        """
+        states = self.features(region_features) + self.boxes(box_geometry(region_boxes))
+        if self.labels is not None:
+            states = states + self.labels(region_labels) + self.scores(region_scores[..., None])
+        return self.dropout(self.norm(states))
+
+
+class AttributeEmbeddings(nn.Module):
+    """Names of attribute nodes -> their states."""
+
+    def __init__(self, config: TBKINConfig):
+        super().__init__()
+        self.kind = nn.Parameter(torch.zeros(config.hidden_size))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, attribute_labels: Tensor) -> Tensor:
+        """(B, V, D) embedded names -> (B, V, D)."""
+        return self.dropout(self.norm(attribute_labels + self.kind))

@@ -1,0 +1,139 @@
+"""The TBKIN model: embed text and regions, select knowledge, fuse over the graph, pool."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from transformers import PreTrainedModel
+
+from tbkin.model.configuration_tbkin import TBKINConfig
+from tbkin.model.embeddings import AttributeEmbeddings, RegionEmbeddings, TextEmbeddings
+from tbkin.model.fusion import FusionEncoder, fused_mask, kept_share
+from tbkin.model.graph_encoder import GraphLayer, RelationalConvolution
+from tbkin.model.knowledge import KnowledgeSelection
+from tbkin.model.outputs import TBKINOutput
+
+
+class TBKINPreTrainedModel(PreTrainedModel):
+    """Saving, loading and starting weights of every TBKIN model."""
+
+    config_class = TBKINConfig
+    base_model_prefix = "tbkin"
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """BERT's start: N(0, initializer_range), zero biases, LayerNorm at (1, 0)."""
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+            if module.padding_idx is not None:
+                nn.init.zeros_(module.weight[module.padding_idx])
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, RelationalConvolution):
+            module.reset_parameters()
+        elif isinstance(module, GraphLayer):
+            nn.init.constant_(module.gate, float(self.config.graph_gate))
+        elif isinstance(module, AttributeEmbeddings):
+            nn.init.zeros_(module.kind)
+        elif isinstance(module, KnowledgeSelection):
+            module.reset_parameters()
+        elif isinstance(module, TBKINModel):
+            nn.init.zeros_(module.training_steps)
+
+
+class TBKINModel(TBKINPreTrainedModel):
+    """Text, regions and their unified scene graph -> fused states.
+
+    Args:
+        config: see :class:`~tbkin.model.configuration_tbkin.TBKINConfig`.
+    """
+
+    def __init__(self, config: TBKINConfig):
+        super().__init__(config)
+        self.text = TextEmbeddings(config)
+        self.regions = RegionEmbeddings(config)
+        with_graph = config.graph_encoder != "none"
+        self.attributes = AttributeEmbeddings(config) if with_graph else None
+        self.knowledge = KnowledgeSelection(config) if with_graph else None
+        self.fusion = FusionEncoder(config)
+        self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
+        # Forward passes in training so far: how far the thresholds have ramped up.
+        self.register_buffer("training_steps", torch.zeros((), dtype=torch.long))
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        region_features: Tensor,
+        region_boxes: Tensor,
+        region_mask: Tensor,
+        region_label_ids: Tensor,
+        region_scores: Tensor,
+        attribute_label_ids: Tensor,
+        attribute_mask: Tensor,
+        graph: Data,
+        output_attentions: bool = False,
+        **_: object,
+    ) -> TBKINOutput:
+        """Fuse a batch.
+
+        Args:
+            input_ids: (B, T) token ids; position 0 is what the pooler reads.
+            attention_mask: (B, T), 1 = real token.
+            region_features: (B, R, F).
+            region_boxes: (B, R, 4) xyxy in [0, 1].
+            region_mask: (B, R), 1 = real region.
+            region_label_ids: (B, R, K) token ids of class and attributes, padded.
+            region_scores: (B, R), the detector's confidence.
+            attribute_label_ids: (B, V, K) token ids of the attribute nodes' names.
+            attribute_mask: (B, V), 1 = real node.
+            graph: the batch's scene graphs, see ``data/collate.py``.
+            output_attentions: also return every layer's weights and keep mask.
+        """
+        ramp = self._ramp()
+        text = self.text(input_ids)
+        labels = self.text.label(region_label_ids)
+        regions = self.regions(region_features, region_boxes, labels, region_scores)
+        parts, masks = [text, regions], [attention_mask.bool(), region_mask.bool()]
+        if self.attributes is not None:
+            parts.append(self.attributes(self.text.label(attribute_label_ids)))
+            masks.append(attribute_mask.bool())
+        states, mask = torch.cat(parts, dim=1), fused_mask(*masks)
+
+        known = None
+        key_mask, key_bias = mask, torch.zeros(mask.shape, device=mask.device)
+        edge_weight = None
+        if self.knowledge is not None:
+            known = self.knowledge(states, masks[0], torch.cat(masks[1:], dim=1), graph, ramp)
+            key_mask = known.node_keep
+            key_bias = known.node_relevance.clamp(min=1e-6).log()
+            edge_weight = graph.edge_weight * known.edge_relevance
+        states, weights, keeps = self.fusion(
+            states, key_mask, key_bias, graph, edge_weight, ramp
+        )
+        return TBKINOutput(
+            fused_states=states,
+            pooled=torch.tanh(self.pooler(states[:, 0])),
+            attention_kept=torch.stack([kept_share(keep, key_mask, mask) for keep in keeps]),
+            node_relevance=known.node_relevance if known else None,
+            node_keep=known.node_keep if known else None,
+            edge_keep=known.edge_keep if known else None,
+            knowledge_kept=known.kept if known else None,
+            attentions=tuple(weights) if output_attentions else None,
+            attention_keep=tuple(keeps) if output_attentions else None,
+        )
+
+    def _ramp(self) -> float:
+        """Share of the thresholds in force: grows with the training steps."""
+        if self.training:
+            self.training_steps += 1
+        if self.config.selection_ramp_steps <= 0:
+            return 1.0
+        return min(1.0, self.training_steps.item() / self.config.selection_ramp_steps)

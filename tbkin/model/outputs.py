@@ -1,0 +1,52 @@
+"""What the models return.
+
+Axis letters, here and everywhere: B batch, T tokens, R regions, V attribute nodes, N graph nodes
+of a batch, E edges of a batch, L = T + R + V fused length, H heads, D hidden, F feature, A answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class TBKINOutput(ModelOutput):
+    """Output of :class:`~tbkin.model.modeling_tbkin.TBKINModel`.
+
+    Attributes:
+        fused_states: (B, L, D), tokens, then regions, then attribute nodes.
+        pooled: (B, D), in [-1, 1].
+        attention_kept: (layers,), share of the valid query-key pairs that each layer kept.
+        node_relevance: (B, L) in [0, 1], how much a position matters to the text; the best has 1.
+        node_keep: (B, L) bool, True where a position reached the fusion layers.
+        edge_keep: (E,) bool, True where an edge carried messages.
+        knowledge_kept: (2,), share of the nodes and of the edges that were kept.
+        attentions: with ``output_attentions``, for each layer (B, H, L, L) weights after selection.
+        attention_keep: with ``output_attentions``, for each layer (B, H, L, L) bool.
+    """
+
+    fused_states: Tensor | None = None
+    pooled: Tensor | None = None
+    attention_kept: Tensor | None = None
+    node_relevance: Tensor | None = None
+    node_keep: Tensor | None = None
+    edge_keep: Tensor | None = None
+    knowledge_kept: Tensor | None = None
+    attentions: tuple[Tensor, ...] | None = None
+    attention_keep: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class TBKINForQuestionAnsweringOutput(TBKINOutput):
+    """Output of :class:`~tbkin.model.heads.TBKINForQuestionAnswering`.
+
+    Attributes:
+        loss: scalar, when labels were given.
+        logits: (B, A), one a known answer, before the sigmoid.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None

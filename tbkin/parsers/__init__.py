@@ -1,0 +1,30 @@
+"""Sentence -> caption graph. A parser is any callable ``(sentence) -> SceneGraph`` of words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tbkin.config import choose
+from tbkin.graphs.scene_graph import SceneGraph
+from tbkin.parsers.spacy_rules import SpacyRules, installed_model
+from tbkin.parsers.word_rules import WordRules
+
+Parser = Callable[[str], SceneGraph]
+
+PARSERS: dict[str, Callable[[], Parser]] = {
+    "spacy_rules": SpacyRules,
+    "word_rules": WordRules,
+}
+
+
+def resolve_parser(name: str) -> str:
+    """A parser's own name; ``auto`` is ``spacy_rules`` if a spaCy model is installed."""
+    if name == "auto":
+        return "spacy_rules" if installed_model() else "word_rules"
+    choose(PARSERS, name, "parser")
+    return name
+
+
+def load_parser(name: str = "auto") -> Parser:
+    """The parser of that name, ready to use."""
+    return PARSERS[resolve_parser(name)]()

@@ -1,0 +1,148 @@
+"""Score a prediction file by the official rule of its benchmark; needs no model.
+
+tbkin score vqa predictions=FILE questions=FILE annotations=FILE [rule=legacy] [json=true]
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tbkin.config import choose, help_text, load_config, run_command, setting
+from tbkin.data.vqa_files import join, read_annotations, read_json, read_questions
+from tbkin.metrics.vqa_accuracy import RULES, baselines, score_predictions
+
+
+@dataclasses.dataclass
+class VQAScoreConfig:
+    """Which files are scored, and how."""
+
+    predictions: str = setting("", 'JSON list of {"question_id": int, "answer": str}')
+    questions: str = setting("", "official question file, .json or .json.gz")
+    annotations: str = setting("", "official annotation file, .json or .json.gz")
+    train_annotations: str | None = setting(
+        None, "annotations that the baselines learn from; without: those that are scored"
+    )
+    rule: str = setting("official", f"version of the official script: {' or '.join(RULES)}")
+    json: bool = setting(False, "print one JSON object, unrounded, instead of a table")
+
+    def __post_init__(self) -> None:
+        """Check names."""
+        for name in ("predictions", "questions", "annotations"):
+            if not getattr(self, name):
+                raise ValueError(
+                    f"{name} is missing; add {name}=FILE (more: tbkin score vqa --help)."
+                )
+        choose(dict.fromkeys(RULES), self.rule, "rule")
+
+
+def main(arguments: list[str]) -> None:
+    """``tbkin score BENCHMARK key=value …``."""
+    if arguments and arguments[0] in ("--help", "-h"):
+        names = ", ".join(sorted(SCORES))
+        sys.stdout.write(f"{__doc__.strip()}\n\nBenchmarks (each has its own --help): {names}\n")
+        return
+    if not arguments:
+        raise ValueError(
+            f"tbkin score needs a benchmark; choose from: {', '.join(sorted(SCORES))}."
+        )
+    choose(SCORES, arguments[0], "benchmark")(arguments[1:])
+
+
+def score_vqa(arguments: list[str]) -> None:
+    """VQA accuracy of a prediction file in the format of the official challenge.
+
+    tbkin score vqa predictions=FILE questions=FILE annotations=FILE [rule=legacy] [json=true]
+
+    Printed beside it: what is scored without looking at the picture, by the commonest answer and by
+    the commonest answer of each question type.
+    """
+    if "--help" in arguments or "-h" in arguments:
+        sys.stdout.write(help_text(_plain(score_vqa.__doc__), VQAScoreConfig) + "\n")
+        return
+    config = load_config(VQAScoreConfig, arguments)
+    questions = join(
+        read_questions(config.questions),
+        read_annotations(config.annotations),
+        config.questions,
+        config.annotations,
+    )
+    predictions = read_vqa_predictions(config.predictions)
+    try:
+        result = score_predictions(predictions, questions, config.rule)
+    except ValueError as error:
+        raise ValueError(f"{config.predictions} against {config.annotations}: {error}") from error
+    if config.train_annotations:
+        train = {row["question_id"]: row for row in read_annotations(config.train_annotations)}
+        source = config.train_annotations
+    else:
+        train, source = questions, "scored annotations"
+    result["baselines"] = {"from": source, **baselines(train, questions, config.rule)}
+    text = json.dumps(result, ensure_ascii=False) if config.json else vqa_table(result)
+    sys.stdout.write(text + "\n")
+
+
+def read_vqa_predictions(path: str) -> dict[int, str]:
+    """Read ``[{"question_id": int, "answer": str}, …]``, plain or gzip.
+
+    The last of several answers to one question counts, as in the official loader; stderr says so.
+    """
+    mend = 'write one JSON list of {"question_id": int, "answer": str}'
+    content = read_json(path, mend)
+    if not isinstance(content, list):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not a list; {mend}.")
+    predictions: dict[int, str] = {}
+    for place, entry in enumerate(content):
+        for key, kind in (("question_id", int), ("answer", str)):
+            value = entry.get(key) if isinstance(entry, dict) else None
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ValueError(
+                    f"{path}: entry {place} needs {key!r} of type {kind.__name__}, "
+                    f"got {value!r}; {mend}."
+                )
+        predictions[entry["question_id"]] = entry["answer"]
+    repeated = len(content) - len(predictions)
+    if repeated:
+        sys.stderr.write(
+            f"warning: {path}: {repeated} of {len(content)} entries repeat a question_id; "
+            "the last answer counts.\n"
+        )
+    return predictions
+
+
+def vqa_table(result: dict[str, Any]) -> str:
+    """Per cent, two places, as the official script prints them."""
+    floor = result["baselines"]
+    seen = ", which have seen the answers" if floor["from"] == "scored annotations" else ""
+    rows = [
+        ("overall", result["overall"]),
+        *((f"answer type: {name}", value) for name, value in result["per_answer_type"].items()),
+        *((f"question type: {name}", value) for name, value in result["per_question_type"].items()),
+        (
+            f"baseline: always {floor['majority_answer']['answer']!r}",
+            floor["majority_answer"]["overall"],
+        ),
+        ("baseline: commonest answer of the type", floor["per_question_type"]["overall"]),
+    ]
+    width = max(len(name) for name, _ in rows)
+    lines = [
+        f"VQA accuracy in per cent, {result['questions']} questions, rule: {result['rule']}",
+        *(f"{name:<{width}}  {value:6.2f}" for name, value in rows),
+        f"(baselines from: {floor['from']}{seen})",
+    ]
+    return "\n".join(lines)
+
+
+def _plain(doc: str | None) -> str:
+    """A function's docstring without its indentation."""
+    return "\n".join(line.removeprefix("    ") for line in (doc or "").splitlines())
+
+
+SCORES: dict[str, Callable[[list[str]], None]] = {"vqa": score_vqa}
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_command(main))

@@ -1,0 +1,346 @@
+"""Training: ``accelerate launch tbkin/train.py configs/vqa.yaml key=value …``.
+
+Without arguments: question answering on the tiny world, which is drawn first if it is not there.
+The same as ``tbkin train``, ``python -m tbkin.train`` and ``accelerate launch -m tbkin.train``;
+several processes with ``torchrun --nproc_per_node 2 tbkin/train.py`` (or accelerate's launcher).
+
+Writes to ``output_dir``: the best checkpoint by validation score (one ``from_pretrained`` is
+enough to predict), ``run.json`` (settings, versions, data hashes, scores) and ``log.jsonl``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if not __package__:  # started as a file: Python put tbkin/ on the path, where we want its parent
+    sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+import importlib.metadata
+import json
+import math
+import subprocess
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    DistributedDataParallelKwargs,
+    broadcast,
+    set_seed,
+)
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from tbkin.config import OptimConfig, TrainConfig, choose, help_text, load_config, run_command
+from tbkin.data.collate import Collator
+from tbkin.data.prepared import default_output, find_prepared, read_record
+from tbkin.data.processing_tbkin import TBKINProcessor
+from tbkin.evaluation import evaluate, quiet
+from tbkin.files import write_json
+from tbkin.model.configuration_tbkin import TBKINConfig
+from tbkin.objectives import TotalLoss
+from tbkin.tasks import TASKS, Task
+
+TINY_ROOT = "data/tiny"
+PACKAGES = ("torch", "transformers", "torch-geometric", "spacy", "accelerate", "omegaconf", "numpy")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the settings and train."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if "--help" in arguments or "-h" in arguments:
+        sys.stdout.write(help_text(__doc__, TrainConfig) + "\n")
+        return
+    train(load_config(TrainConfig, arguments))
+
+
+def train(config: TrainConfig) -> dict[str, Any]:
+    """One run, from settings to ``run.json``, whose content is returned."""
+    task = choose(TASKS, config.task, "task")
+    total_loss = TotalLoss(config.objectives or task.objectives)
+    accelerator = Accelerator(
+        gradient_accumulation_steps=config.optim.gradient_accumulation_steps,
+        mixed_precision=config.mixed_precision,
+        dataloader_config=DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    set_seed(config.seed)
+    if accelerator.is_local_main_process:
+        draw_tiny_world(config.data.root)
+    accelerator.wait_for_everyone()
+    root = find_prepared(config.data.root)
+
+    processor, model = build(config, task, root)
+    labels = list(model.config.id2label.values())
+    splits = [
+        task.dataset(root, split, processor, labels, config.data.max_examples)
+        for split in (config.data.train_split, config.data.val_split)
+    ]
+    collate = Collator(processor.tokenizer.pad_token_id, len(labels))
+    loaders = [
+        DataLoader(
+            dataset,
+            batch_size=size,
+            shuffle=shuffle,
+            collate_fn=collate,
+            num_workers=config.data.workers,
+            persistent_workers=config.data.workers > 0,
+        )
+        for dataset, size, shuffle in zip(
+            splits, (config.batch_size, config.eval_batch_size), (True, False), strict=True
+        )
+    ]
+    optimizer = build_optimizer([model, total_loss], config.optim)
+    model, optimizer, train_loader, val_loader = accelerator.prepare(model, optimizer, *loaders)
+    total_loss = total_loss.to(accelerator.device)
+    if any(parameter.requires_grad for parameter in total_loss.parameters()):
+        total_loss = accelerator.prepare(total_loss)
+
+    record: dict[str, Any] = {
+        "config": asdict(config),
+        "model": accelerator.unwrap_model(model).config.to_diff_dict(),
+        "parser": processor.parser,
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "data": read_record(root),
+        "regions": splits[0].store.fingerprint,
+        "seed": config.seed,
+        "processes": accelerator.num_processes,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+    }
+    output = Path(config.output_dir)
+    if accelerator.is_main_process:
+        output.mkdir(parents=True, exist_ok=True)
+    questions = splits[1].questions()
+
+    def validate() -> dict[str, Any]:
+        return evaluate(accelerator, model, val_loader, task.metric(questions, labels))
+
+    def save() -> None:
+        if accelerator.is_main_process:
+            save_checkpoint(accelerator.unwrap_model(model), processor, output)
+
+    result = fit(
+        accelerator, config, model, total_loss, optimizer, train_loader, validate, save, task.monitor
+    )
+    record |= result
+    if accelerator.is_main_process:
+        write_json(output / "run.json", record)
+        sys.stderr.write(
+            f"best {task.monitor}: {100 * result['best'][task.monitor]:.2f} % on "
+            f"{config.data.val_split}, {result['steps']} steps, {result['seconds']:.0f} s; "
+            f"checkpoint: {output}\n"
+        )
+    accelerator.end_training()
+    return record
+
+
+def fit(
+    accelerator: Accelerator,
+    config: TrainConfig,
+    model: nn.Module,
+    total_loss: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train_loader: DataLoader,
+    validate: Any,
+    save: Any,
+    monitor: str,
+) -> dict[str, Any]:
+    """The loop: steps, validation after each epoch, and the best checkpoint.
+
+    Returns:
+        ``best`` and ``history`` of the validation scores, ``steps`` and ``seconds``.
+    """
+    total_steps = config.epochs * math.ceil(
+        len(train_loader) / config.optim.gradient_accumulation_steps
+    )
+    best: dict[str, Any] = {}
+    history: list[dict[str, Any]] = []
+    step, began = 0, time.monotonic()
+    bar = tqdm(total=total_steps, desc="training", unit="step", disable=quiet(accelerator))
+    with open_log(accelerator, config) as log:
+        for epoch in range(config.epochs):
+            train_loader.set_epoch(epoch)
+            model.train()
+            for batch in train_loader:
+                progress = share_done(accelerator, config, step / total_steps, began)
+                if progress >= 1:
+                    break
+                set_lr(optimizer, config.optim, progress)
+                with accelerator.accumulate(model):
+                    outputs = model(**batch)
+                    loss, terms = total_loss(outputs, batch)
+                    check_finite(loss, step)
+                    accelerator.backward(loss)
+                    if accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(model.parameters(), config.optim.max_grad_norm)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                if not accelerator.sync_gradients:
+                    continue
+                step += 1
+                bar.update()
+                if step % config.log_every == 0:
+                    line = {
+                        "step": step,
+                        "epoch": epoch,
+                        "loss": loss.item(),
+                        **{name: term.item() for name, term in terms.items()},
+                        "lr": optimizer.param_groups[0]["lr"],
+                        "seconds": round(time.monotonic() - began, 2),
+                        "attention_kept": outputs.attention_kept.mean().item(),
+                    }
+                    bar.set_postfix(loss=f"{line['loss']:.3f}", epoch=epoch + 1)
+                    log(line)
+            values = validate()
+            history.append({"epoch": epoch, "step": step, **values})
+            log({"step": step, "epoch": epoch, "validation": values})
+            bar.set_postfix(**{monitor: f"{values[monitor]:.3f}"}, epoch=epoch + 1)
+            if not best or values[monitor] > best[monitor]:
+                best = {"epoch": epoch, "step": step, **values}
+                save()
+            if share_done(accelerator, config, step / total_steps, began) >= 1:
+                break
+    bar.close()
+    return {
+        "best": best,
+        "history": history,
+        "steps": step,
+        "seconds": round(time.monotonic() - began, 2),
+    }
+
+
+def build(config: TrainConfig, task: Task, root: Path) -> tuple[TBKINProcessor, nn.Module]:
+    """Processor and model: new ones for these data, or those of ``init_from``."""
+    if config.init_from:
+        if config.model:
+            raise ValueError(
+                "init_from brings its own model settings; model.* cannot be set with it."
+            )
+        processor = TBKINProcessor.from_pretrained(config.init_from)
+        return processor, task.model.from_pretrained(config.init_from)
+    processor = task.build_processor(root, config.data.train_split, config.data.parser)
+    labels = task.read_labels(root)
+    sample = task.dataset(root, config.data.train_split, processor, labels, 1)[0]
+    width = sample["region_features"].shape[1]
+    model_config = TBKINConfig.from_changes(
+        {
+            "region_encoder": "patches" if pixels(processor) else "linear",
+            **config.model,
+        },
+        vocab_size=len(processor.tokenizer),
+        pad_token_id=processor.tokenizer.pad_token_id,
+        region_feature_size=width,
+        id2label=dict(enumerate(labels)),
+        label2id={label: place for place, label in enumerate(labels)},
+    )
+    return processor, task.model(model_config)
+
+
+def pixels(processor: TBKINProcessor) -> bool:
+    """Whether the regions come as pixels, which a patch encoder must look at."""
+    return processor.fingerprint.get("extractor", "").startswith("pixels")
+
+
+def build_optimizer(modules: list[nn.Module], optim: OptimConfig) -> torch.optim.Optimizer:
+    """AdamW; matrices decay, biases, norms, gates and embeddings do not."""
+    decayed, free = [], []
+    for module in modules:
+        embeddings = {
+            id(layer.weight) for layer in module.modules() if isinstance(layer, nn.Embedding)
+        }
+        for parameter in module.parameters():
+            plain = parameter.dim() < 2 or id(parameter) in embeddings
+            (free if plain else decayed).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": optim.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=optim.lr, betas=(0.9, 0.98), fused=True)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, optim: OptimConfig, progress: float) -> None:
+    """Linear warm-up to ``optim.lr``, then linear decay to 0.
+
+    Args:
+        optimizer: all its groups get the same rate.
+        optim: the settings.
+        progress: share of the run that is done, in [0, 1].
+    """
+    rising = progress / optim.warmup_ratio if optim.warmup_ratio else 1.0
+    falling = (1 - progress) / (1 - optim.warmup_ratio)
+    for group in optimizer.param_groups:
+        group["lr"] = optim.lr * max(0.0, min(max(rising, 1e-3), falling))
+
+
+def share_done(
+    accelerator: Accelerator, config: TrainConfig, share_of_steps: float, began: float
+) -> float:
+    """How much of the run is done, by steps or by the clock of the first process."""
+    if not config.max_seconds:
+        return share_of_steps
+    elapsed = torch.tensor(time.monotonic() - began, device=accelerator.device)
+    if accelerator.num_processes > 1:
+        elapsed = broadcast(elapsed)
+    return max(share_of_steps, elapsed.item() / config.max_seconds)
+
+
+def check_finite(loss: torch.Tensor, step: int) -> None:
+    """Stop at once rather than train on garbage."""
+    if not torch.isfinite(loss):
+        raise ValueError(
+            f"the loss is {loss.item()} at step {step}; lower optim.lr, or check the features."
+        )
+
+
+def save_checkpoint(model: Any, processor: TBKINProcessor, output: Path) -> None:
+    """Write model and processor beside the old ones, then put them in their place."""
+    unfinished = output / ".unfinished"
+    unfinished.mkdir(exist_ok=True)
+    model.save_pretrained(unfinished)
+    processor.save_pretrained(unfinished)
+    for path in unfinished.iterdir():
+        path.replace(output / path.name)
+    unfinished.rmdir()
+
+
+class open_log:  # noqa: N801 - used like open()
+    """``log(line)`` appends one JSON line to ``log.jsonl`` of the main process."""
+
+    def __init__(self, accelerator: Accelerator, config: TrainConfig):
+        self.path = Path(config.output_dir) / "log.jsonl" if accelerator.is_main_process else None
+        self.file: Any = None
+
+    def __enter__(self) -> Any:
+        self.file = self.path.open("w") if self.path else None
+        return self.write
+
+    def write(self, line: dict[str, Any]) -> None:
+        if self.file:
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
+
+    def __exit__(self, *_: object) -> None:
+        if self.file:
+            self.file.close()
+
+
+def draw_tiny_world(root: str) -> None:
+    """Draw and prepare the tiny world if that is what the run wants and it is not there."""
+    if root != TINY_ROOT or (default_output(root) / "dataset.json").is_file():
+        return
+    for words in (
+        ["tiny", f"output={root}"],
+        ["vqa", f"data.root={root}", "detector=detected"],
+    ):
+        sys.stderr.write(f"no {root} yet: tbkin prep {' '.join(words)}\n")
+        subprocess.run([sys.executable, "-m", "data_prep", *words], check=True, stdout=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
