@@ -162,7 +162,7 @@ class DataConfig:
 class OptimConfig:
     """AdamW with linear warm-up and linear decay to zero."""
 
-    lr: float = setting(1e-3, "peak learning rate")
+    lr: float = setting(4e-4, "peak learning rate")
     weight_decay: float = setting(0.01, "decoupled; not on biases, norms and embeddings")
     warmup_ratio: float = setting(0.05, "share of the run that the learning rate rises")
     max_grad_norm: float = setting(1.0, "gradients are clipped to this norm")
@@ -193,7 +193,7 @@ class TrainConfig:
     seed: int = setting(0, "of weights, order and dropout")
     epochs: int = setting(12, "passes over the training split")
     max_seconds: float = setting(0.0, "stop, fully decayed, after so many seconds; 0: no limit")
-    batch_size: int = setting(64, "examples a batch, over all processes together")
+    batch_size: int = setting(32, "examples a batch, over all processes together")
     eval_batch_size: int = setting(128, "examples a batch in evaluation, likewise")
     log_every: int = setting(20, "optimiser steps between two lines of log.jsonl")
     mixed_precision: Literal["no", "bf16", "fp16"] = setting("no", "autocast")

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast, ProcessorMixin
 
 from tbkin.boxes import normalize_boxes
 from tbkin.graphs.build import join, picture_graph
-from tbkin.graphs.kinds import KINDS, kind_of
+from tbkin.graphs.kinds import CODES, GEOMETRY, KINDS, kind_of
 from tbkin.graphs.regions import Regions
 from tbkin.graphs.scene_graph import SceneGraph
 from tbkin.parsers import load_parser
@@ -34,6 +34,8 @@ class TBKINProcessor(ProcessorMixin):
         max_regions: the most confident so many regions are used.
         fingerprint: of the region features that the model was trained on.
         detector: settings of the detector that made the regions, for new pictures.
+        geometry: whether spatial and overlap edges carry messages too. Off: what a question needs
+            of them reaches the model as aligned relations, and learning is quicker without.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class TBKINProcessor(ProcessorMixin):
         max_regions: int = 64,
         fingerprint: dict[str, str] | None = None,
         detector: dict[str, Any] | None = None,
+        geometry: bool = False,
     ):
         super().__init__(tokenizer)
         self.parser = parser
@@ -51,6 +54,7 @@ class TBKINProcessor(ProcessorMixin):
         self.max_regions = max_regions
         self.fingerprint = fingerprint or {}
         self.detector = detector or {"name": "grid"}
+        self.geometry = geometry
 
     def __call__(self, regions: Regions, text: str) -> Example:
         """One example from the regions of a picture, with features, and a text."""
@@ -102,7 +106,7 @@ class TBKINProcessor(ProcessorMixin):
             **seen,
             "input_ids": encoding["input_ids"],
             "attribute_label_ids": [self._label_ids(graph.nodes[n].label) for n in attributes],
-            **graph_arrays(graph, token_of_word),
+            **graph_arrays(graph, token_of_word, self.geometry),
         }
 
     @cached_property
@@ -131,17 +135,22 @@ class TBKINProcessor(ProcessorMixin):
         }
 
 
-def graph_arrays(graph: SceneGraph, token_of_word: dict[int, int]) -> Example:
+def graph_arrays(
+    graph: SceneGraph, token_of_word: dict[int, int], geometry: bool = False
+) -> Example:
     """A scene graph as the arrays that the model's batch is made of.
 
     Args:
         graph: any scene graph; word nodes whose word was cut off are left out with their edges.
         token_of_word: word -> its first token.
+        geometry: whether spatial and overlap edges are among them.
 
     Returns:
         ``node_segment`` (N,) 0 text, 1 region, 2 attribute; ``node_slot`` (N,) place within the
         segment; ``edges`` (E, 3) source, target, kind, each edge in both directions;
-        ``edge_weight`` (E,); ``edge_seen`` (E,) whether it touches the picture.
+        ``edge_weight`` (E,); ``edge_seen`` (E,) whether it touches the picture; ``edge_of`` (E,)
+        which edge of the scene graph it is, -1 for those between the text and its words. The last
+        node is the text's first token.
     """
     segment, slot, place = [], [], {}
     attributes = 0
@@ -155,24 +164,35 @@ def graph_arrays(graph: SceneGraph, token_of_word: dict[int, int]) -> Example:
         place[number] = len(segment)
         segment.append(SEGMENTS[node.type])
         slot.append(where)
+    text = len(segment)
 
-    edges, weights, seen = [], [], []
-    for edge in graph.edges:
+    rows: list[tuple[int, int, int, float, bool, int]] = []
+
+    def add(source: int, target: int, kind: int, weight: float, seen: bool, number: int) -> None:
+        rows.append((source, target, kind, weight, seen, number))
+        rows.append((target, source, kind + len(KINDS), weight, seen, number))
+
+    for number, edge in enumerate(graph.edges):
         if edge.source not in place or edge.target not in place:
             continue
+        if edge.type in GEOMETRY and not geometry:
+            continue
         kind, swapped = kind_of(edge, graph.nodes[edge.source].type == "region")
-        source, target = place[edge.source], place[edge.target]
-        if swapped:
-            source, target = target, source
-        edges += [(source, target, kind), (target, source, kind + len(KINDS))]
-        weights += [edge.weight] * 2
-        seen += [segment[source] != 0 or segment[target] != 0] * 2
+        ends = (place[edge.source], place[edge.target])
+        source, target = ends[::-1] if swapped else ends
+        add(source, target, kind, edge.weight, segment[source] + segment[target] > 0, number)
+    for number, node in enumerate(graph.nodes):
+        if node.type == "word" and number in place:
+            add(text, place[number], CODES[f"text {node.role}"], 1.0, False, -1)
+
+    columns = list(zip(*rows, strict=True)) or [()] * 6
     return {
-        "node_segment": np.array(segment, dtype=np.int64),
-        "node_slot": np.array(slot, dtype=np.int64),
-        "edges": np.array(edges, dtype=np.int32).reshape(-1, 3),
-        "edge_weight": np.array(weights, dtype=np.float32),
-        "edge_seen": np.array(seen, dtype=bool),
+        "node_segment": np.array([*segment, SEGMENTS["word"]], dtype=np.int64),
+        "node_slot": np.array([*slot, 0], dtype=np.int64),
+        "edges": np.array(columns[:3], dtype=np.int32).reshape(3, -1).T,
+        "edge_weight": np.array(columns[3], dtype=np.float32),
+        "edge_seen": np.array(columns[4], dtype=bool),
+        "edge_of": np.array(columns[5], dtype=np.int32),
     }
 
 

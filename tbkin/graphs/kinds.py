@@ -1,7 +1,8 @@
 """Edge kinds: the fine edge types that the graph encoder tells apart, in both directions.
 
 An edge of the scene graph has a type and a predicate; a network wants a small closed set. A kind
-and its inverse are numbered ``k`` and ``k + len(KINDS)``.
+and its inverse are numbered ``k`` and ``k + len(KINDS)``. The ``text …`` kinds join the text's first
+token, which the pooler reads, with each content word by its role.
 """
 
 from __future__ import annotations
@@ -24,9 +25,14 @@ KINDS = (
     "aligned attribute",
     "aligned relation",
     "weakly aligned relation",
+    "text object",
+    "text attribute",
+    "text relation",
+    "text count",
 )
 NUM_KINDS = 2 * len(KINDS)
-_CODE = {name: code for code, name in enumerate(KINDS)}
+GEOMETRY = frozenset({"spatial", "overlap"})
+CODES = {name: code for code, name in enumerate(KINDS)}
 _SWAPPED = {"right of": "left of", "below": "above", "around": "inside"}
 
 
@@ -39,13 +45,13 @@ def kind_of(edge: Edge, from_region: bool) -> tuple[int, bool]:
     """
     if edge.type == "spatial":
         swapped = edge.predicate in _SWAPPED
-        return _CODE[_SWAPPED.get(edge.predicate, edge.predicate)], swapped
+        return CODES[_SWAPPED.get(edge.predicate, edge.predicate)], swapped
     if edge.type == "overlap":
-        return _CODE["overlaps"], False
+        return CODES["overlaps"], False
     if edge.type == "attribute":
-        return _CODE["region is attribute" if from_region else "word is attribute"], False
+        return CODES["region is attribute" if from_region else "word is attribute"], False
     if edge.type == "relation":
-        return _CODE["detected relation" if from_region else f"relation {edge.predicate}"], False
+        return CODES["detected relation" if from_region else f"relation {edge.predicate}"], False
     weak = "weakly " if edge.weight < STRONGLY_ALIGNED else ""
     name = "aligned attribute" if edge.predicate == "attribute" else f"{weak}aligned {edge.predicate}"
-    return _CODE[name], False
+    return CODES[name], False

@@ -25,11 +25,14 @@ class TBKINConfig(PreTrainedConfig):
         hidden_dropout_prob, attention_dropout_prob: in [0, 1).
         max_position_embeddings: longest text in tokens.
         layer_norm_eps: ROSITA's 1e-12.
-        initializer_range: standard deviation of new weights.
+        initializer_range: standard deviation of new weights; BERT's 0.02 is for 768 wide models, in a
+            narrow one it drowns the labels.
         region_feature_size: F.
         region_encoder: ``linear`` for a detector's features, ``patches`` for pixels.
         region_labels: whether the detector's words (class and attributes) reach the model, through
             the word embeddings (tied; *ours*).
+        read_labels: whether the model also reads those words off the region's features, because
+            detectors err (*ours*); trained by the objective ``region_words``.
         graph_encoder: ``relational``, or ``none``: then the scene graph is not used.
         graph_gate: start value of the gate of each graph layer; 0 starts at the model without.
         selection_rule, selection_threshold, selection_renormalize: see ``select``; the attention
@@ -44,17 +47,18 @@ class TBKINConfig(PreTrainedConfig):
 
     vocab_size: int = 1000
     hidden_size: int = 128
-    num_hidden_layers: int = 4
+    num_hidden_layers: int = 2
     num_attention_heads: int = 4
-    intermediate_size: int = 512
-    hidden_dropout_prob: float | int = 0.1
+    intermediate_size: int = 256
+    hidden_dropout_prob: float | int = 0.0
     attention_dropout_prob: float | int = 0.0
     max_position_embeddings: int = 64
     layer_norm_eps: float = 1e-12
-    initializer_range: float = 0.02
+    initializer_range: float = 0.12
     region_feature_size: int = 192
     region_encoder: str = "patches"
     region_labels: bool = True
+    read_labels: bool = True
     graph_encoder: str = "relational"
     graph_gate: float | int = 1.0
     selection_rule: str = "rel_max"

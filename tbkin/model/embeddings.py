@@ -36,7 +36,11 @@ class TextEmbeddings(nn.Module):
 
 
 class RegionEmbeddings(nn.Module):
-    """Features, boxes and, if the detector has words, its labels -> region states."""
+    """Features, boxes and, if the detector has words, its labels -> region states.
+
+    A detector's labels err. With ``read_labels`` the model reads every region's words off its
+    features as well, and embeds what it read beside what the detector said (*ours*).
+    """
 
     def __init__(self, config: TBKINConfig):
         super().__init__()
@@ -48,8 +52,11 @@ class RegionEmbeddings(nn.Module):
         else:
             self.features = nn.Linear(size, hidden)
         self.boxes = nn.Linear(5, hidden)
-        self.labels = nn.Linear(hidden, hidden) if config.region_labels else None
+        self.said = LabelEmbedding(config) if config.region_labels else None
         self.scores = nn.Linear(1, hidden) if config.region_labels else None
+        reads = config.region_labels and config.read_labels
+        self.reader = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden)) if reads else None
+        self.read = LabelEmbedding(config) if reads else None
         self.norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
@@ -57,24 +64,45 @@ class RegionEmbeddings(nn.Module):
         self,
         region_features: Tensor,
         region_boxes: Tensor,
-        region_labels: Tensor,
+        region_label_ids: Tensor,
         region_scores: Tensor,
-    ) -> Tensor:
+        words: Tensor,
+    ) -> tuple[Tensor, Tensor | None]:
         """Embed the regions of each picture.
 
         Args:
             region_features: (B, R, F).
             region_boxes: (B, R, 4) xyxy in [0, 1].
-            region_labels: (B, R, D), embedded names.
+            region_label_ids: (B, R, K) token ids of the detector's names.
             region_scores: (B, R) in [0, 1].
+            words: (vocabulary, D), the word embeddings.
 
         Returns:
-            (B, R, D).
+            (B, R, D), and the logits (B, R, vocabulary) of the words read off the features.
         """
         states = self.features(region_features) + self.boxes(box_geometry(region_boxes))
-        if self.labels is not None:
-            states = states + self.labels(region_labels) + self.scores(region_scores[..., None])
-        return self.dropout(self.norm(states))
+        label_logits = None
+        if self.said is not None:
+            looks = states
+            named = nn.functional.embedding(region_label_ids, words).sum(dim=-2)
+            states = states + self.said(named) + self.scores(region_scores[..., None])
+            if self.reader is not None:
+                label_logits = self.reader(looks) @ words.T
+                states = states + self.read(label_logits.sigmoid() @ words)
+        return self.dropout(self.norm(states)), label_logits
+
+
+class LabelEmbedding(nn.Module):
+    """(…, D) sum of word embeddings -> (…, D), of one size however many words there were."""
+
+    def __init__(self, config: TBKINConfig):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.linear = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Normalise and project."""
+        return self.linear(self.norm(words))
 
 
 class AttributeEmbeddings(nn.Module):

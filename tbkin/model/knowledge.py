@@ -109,9 +109,9 @@ class KnowledgeSelection(nn.Module):
         """The same for edges; edges between words are the text itself and always stay."""
         source, target = graph.position[graph.edge_index]
         flat = relevance.flatten().clamp(min=1e-6).log()
-        kind = self.edge_kind.weight[graph.edge_kind % (NUM_KINDS // 2)]
-        logits = flat[source] + flat[target]
-        logits = logits + (kind * mean_query[graph.edge_batch]).sum(dim=-1).float() * self.scale
+        asked = (mean_query @ self.edge_kind.weight.T).float() * self.scale  # (B, kinds)
+        place = graph.edge_batch * asked.shape[1] + graph.edge_kind % asked.shape[1]
+        logits = flat.take(source) + flat.take(target) + asked.take(place)
 
         rows, slots = relevance.shape[0], int(graph.edge_slots)
         padded = logits.new_zeros(rows, slots)

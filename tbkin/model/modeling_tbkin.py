@@ -99,8 +99,9 @@ class TBKINModel(TBKINPreTrainedModel):
         """
         ramp = self._ramp()
         text = self.text(input_ids)
-        labels = self.text.label(region_label_ids)
-        regions = self.regions(region_features, region_boxes, labels, region_scores)
+        regions, label_logits = self.regions(
+            region_features, region_boxes, region_label_ids, region_scores, self.text.words.weight
+        )
         parts, masks = [text, regions], [attention_mask.bool(), region_mask.bool()]
         if self.attributes is not None:
             parts.append(self.attributes(self.text.label(attribute_label_ids)))
@@ -122,6 +123,7 @@ class TBKINModel(TBKINPreTrainedModel):
             fused_states=states,
             pooled=torch.tanh(self.pooler(states[:, 0])),
             attention_kept=torch.stack([kept_share(keep, key_mask, mask) for keep in keeps]),
+            region_word_logits=label_logits,
             node_relevance=known.node_relevance if known else None,
             node_keep=known.node_keep if known else None,
             edge_keep=known.edge_keep if known else None,

@@ -20,6 +20,8 @@ class TBKINOutput(ModelOutput):
         fused_states: (B, L, D), tokens, then regions, then attribute nodes.
         pooled: (B, D), in [-1, 1].
         attention_kept: (layers,), share of the valid query-key pairs that each layer kept.
+        region_word_logits: (B, R, vocabulary), words read off the regions' features, before the
+            sigmoid; None if the model does not read them.
         node_relevance: (B, L) in [0, 1], how much a position matters to the text; the best has 1.
         node_keep: (B, L) bool, True where a position reached the fusion layers.
         edge_keep: (E,) bool, True where an edge carried messages.
@@ -31,6 +33,7 @@ class TBKINOutput(ModelOutput):
     fused_states: Tensor | None = None
     pooled: Tensor | None = None
     attention_kept: Tensor | None = None
+    region_word_logits: Tensor | None = None
     node_relevance: Tensor | None = None
     node_keep: Tensor | None = None
     edge_keep: Tensor | None = None

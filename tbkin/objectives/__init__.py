@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from tbkin.config import choose
 from tbkin.objectives.answer import Answer
+from tbkin.objectives.region_words import RegionWords
 
 OBJECTIVES: dict[str, type[nn.Module]] = {
     "answer": Answer,
+    "region_words": RegionWords,
 }
 
 
