@@ -19,7 +19,8 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = "\n".join(f"  {name:<10} {what}" for name, what in STEPS.items())
         sys.stdout.write(
-            f"tbkin prep STEP key=value …\n\n{lines}\n\ntbkin prep STEP --help lists its settings.\n"
+            f"tbkin prep STEP key=value …\n\n{lines}\n\n"
+            "tbkin prep STEP --help lists its settings.\n"
         )
         return
     choose(STEPS, arguments[0], "preparation step")

@@ -35,7 +35,7 @@ class DetectorSettings:
     name: str = setting("grid", "grid, annotated, detected or precomputed")
     rows: int = setting(6, "grid: rows of cells")
     columns: int = setting(6, "grid: columns of cells")
-    boxes: list[str] = setting([], "annotated, detected: files in COCO's layout, as [a.json,b.json]")
+    boxes: list[str] = setting([], "annotated, detected: COCO-style files, as [a.json,b.json]")
     features: str = setting("", "precomputed: folder with one npz a picture")
     missing: Literal["grid", "error"] = setting(
         "grid", "annotated: what a picture gets that the files do not list"

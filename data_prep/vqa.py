@@ -238,13 +238,17 @@ def _with_boxes(detector: DetectorSettings, root: str) -> DetectorSettings:
 
 def _answerable(rows: list[Row], labels: list[str]) -> int:
     known = set(labels)
-    return sum(any(normalize_answer(one) in known for one in row.get("answers", [])) for row in rows)
+    return sum(
+        any(normalize_answer(answer) in known for answer in row.get("answers", [])) for row in rows
+    )
 
 
 def _report(output: Path, record: dict[str, Any]) -> None:
     lines = [f"{output}: {record['answers']} answers"]
     for split, counts in record["splits"].items():
-        lines.append(f"  {split:<9}{counts['questions']:>8} questions {counts['pictures']:>7} pictures")
+        lines.append(
+            f"  {split:<9}{counts['questions']:>8} questions {counts['pictures']:>7} pictures"
+        )
     if record["val_held_out_from_train"]:
         lines.append("  val is held out from the training file, by picture")
     sys.stdout.write("\n".join(lines) + "\n")

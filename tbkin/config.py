@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 T = TypeVar("T")
 
@@ -51,7 +52,8 @@ def load_config(schema: type[T], arguments: list[str]) -> T:
     try:
         for name in files:
             config = OmegaConf.merge(config, _read_yaml(name))
-        config = OmegaConf.merge(config, OmegaConf.from_dotlist(overrides))
+        for word in overrides:
+            config = OmegaConf.merge(config, _read_word(word))
         return OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
         raise ValueError(_one_line(error, schema)) from error
@@ -69,10 +71,20 @@ def _read_yaml(name: str) -> DictConfig:
             f"no settings file {name!r}; a bare argument is a YAML file, "
             "a setting is written key=value."
         )
-    loaded = OmegaConf.load(path)
+    try:
+        loaded = OmegaConf.load(path)
+    except YAMLError as error:
+        raise ValueError(f"{name} is not YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(loaded, DictConfig):
         raise ValueError(f"{name} holds no settings: expected lines of 'key: value'.")
     return loaded
+
+
+def _read_word(word: str) -> DictConfig:
+    try:
+        return OmegaConf.from_dotlist([word])
+    except YAMLError as error:
+        raise ValueError(f"{word} cannot be read: {' '.join(str(error).split())}.") from error
 
 
 def _one_line(error: OmegaConfBaseException, schema: type) -> str:
@@ -113,7 +125,8 @@ def describe(schema: type) -> str:
 
 def help_text(doc: str | None, schema: type) -> str:
     """What a command prints for ``--help``: its docstring and its settings."""
-    return f"{(doc or '').strip()}\n\nSettings (key=value, or a YAML file that holds them):\n{describe(schema)}"
+    what = (doc or "").strip()
+    return f"{what}\n\nSettings (key=value, or a YAML file of them):\n{describe(schema)}"
 
 
 def run_command(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
@@ -143,7 +156,6 @@ class DataConfig:
     root: str = setting(
         "data/tiny", "folder with the official files, or the folder `tbkin prep` made of them"
     )
-    split: str = setting("val", "split to evaluate")
     train_split: str = setting("train", "split to learn from")
     val_split: str = setting("val", "split that chooses the best checkpoint")
     parser: str = setting("auto", "question parser: auto, spacy_rules or word_rules")
@@ -191,7 +203,7 @@ class TrainConfig:
     output_dir: str = setting("outputs/vqa_tiny", "where the best checkpoint and the records go")
     init_from: str = setting("", "checkpoint folder to start from; empty: from scratch")
     seed: int = setting(0, "of weights, order and dropout")
-    epochs: int = setting(12, "passes over the training split")
+    epochs: int = setting(8, "passes over the training split")
     max_seconds: float = setting(0.0, "stop, fully decayed, after so many seconds; 0: no limit")
     batch_size: int = setting(32, "examples a batch, over all processes together")
     eval_batch_size: int = setting(128, "examples a batch in evaluation, likewise")

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -22,7 +23,7 @@ from tbkin.data.collate import Collator
 from tbkin.data.prepared import find_prepared, read_record, read_split
 from tbkin.data.processing_tbkin import TBKINProcessor
 from tbkin.files import write_json
-from tbkin.metrics.vqa_accuracy import baselines, score_predictions
+from tbkin.metrics.vqa_accuracy import RULES, baselines, score_predictions
 from tbkin.scoring import vqa_table
 from tbkin.tasks import TASKS
 
@@ -49,7 +50,9 @@ class EvalConfig:
     data: EvalData = field(default_factory=EvalData)
 
 
-def evaluate(accelerator: Accelerator, model: Any, loader: DataLoader, metric: Any) -> dict[str, Any]:
+def evaluate(
+    accelerator: Accelerator, model: Any, loader: DataLoader, metric: Any
+) -> dict[str, Any]:
     """Score a model on a loader, on all processes together.
 
     Args:
@@ -98,25 +101,39 @@ def quiet(accelerator: Accelerator) -> bool | None:
 
 
 def main(arguments: list[str]) -> None:
-    """Evaluate a checkpoint and write what it predicted."""
+    """Evaluate a checkpoint, write what it predicted, print the score."""
     if "--help" in arguments or "-h" in arguments:
         sys.stdout.write(help_text(__doc__, EvalConfig) + "\n")
         return
     config = load_config(EvalConfig, arguments)
+    report = evaluate_checkpoint(config)
+    if report is None:  # not the first process
+        return
+    if config.json:
+        sys.stdout.write(json.dumps(report) + "\n")
+        return
+    if "overall" in report:
+        sys.stdout.write(vqa_table(report) + "\n")
+    sys.stdout.write(f"predictions and metrics: {report['output']}\n")
+
+
+def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
+    """Answer a split, write ``predictions.json`` and ``metrics.json``; the latter is returned."""
     task = choose(TASKS, config.task, "task")
+    choose(dict.fromkeys(RULES), config.rule, "rule")
     folder = Path(config.model)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"no checkpoint in {folder}; train one with: tbkin train")
     root = find_prepared(config.data.root)
     processor = TBKINProcessor.from_pretrained(folder)
     model = task.model.from_pretrained(folder)
-    labels = [model.config.id2label[place] for place in range(model.config.num_labels)]
+    labels = list(model.config.id2label.values())
     dataset = task.dataset(root, config.split, processor, labels, config.data.max_examples)
-    accelerator = Accelerator()
-    collate = Collator(processor.tokenizer.pad_token_id)
-    loader = DataLoader(
-        dataset, batch_size=max(1, config.batch_size // accelerator.num_processes), collate_fn=collate
+    accelerator = Accelerator(
+        dataloader_config=DataLoaderConfiguration(split_batches=True)
     )
+    collate = Collator(processor.tokenizer.pad_token_id)
+    loader = DataLoader(dataset, batch_size=config.batch_size, collate_fn=collate)
     model, loader = accelerator.prepare(model, loader)
 
     questions = dataset.questions()
@@ -124,35 +141,27 @@ def main(arguments: list[str]) -> None:
     metric = task.metric(questions, labels, config.rule) if known else Answers(labels)
     values = evaluate(accelerator, model, loader, metric)
     if not accelerator.is_main_process:
-        return
+        return None
     output = Path(config.output) if config.output else folder / f"eval-{config.split}"
+    report: dict[str, Any] = {"split": config.split, "questions": len(questions)}
+    if known:
+        train = {row["question_id"]: row for row in read_split(root, "train")}
+        report |= score_predictions(metric.predictions, questions, config.rule)
+        report["baselines"] = {"from": "train", **baselines(train, questions, config.rule)}
+    report |= {
+        "selection": {key: value for key, value in values.items() if key.endswith("kept")},
+        "model": str(folder),
+        "output": str(output),
+        "data": {"root": str(root), "regions": dataset.store.fingerprint},
+        "files": read_record(root)["files"],
+    }
     predictions = [
         {"question_id": question, "answer": answer}
         for question, answer in sorted(metric.predictions.items())
     ]
     write_json(output / "predictions.json", predictions)
-    report: dict[str, Any] = {"split": config.split, "questions": len(questions)}
-    if known:
-        train = read_split(root, "train")
-        train_questions = {row["question_id"]: row for row in train}
-        report = {
-            "split": config.split,
-            **score_predictions(metric.predictions, questions, config.rule),
-            "baselines": {"from": "train", **baselines(train_questions, questions, config.rule)},
-        }
-    report |= {
-        "selection": {key: value for key, value in values.items() if key.endswith("kept")},
-        "model": str(folder),
-        "data": {"root": str(root), "regions": dataset.store.fingerprint},
-        "files": read_record(root)["files"],
-    }
     write_json(output / "metrics.json", report)
-    if config.json:
-        sys.stdout.write(json.dumps(report) + "\n")
-        return
-    if known:
-        sys.stdout.write(vqa_table(report) + "\n")
-    sys.stdout.write(f"predictions and metrics: {output}\n")
+    return report
 
 
 class Answers:

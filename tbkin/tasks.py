@@ -42,7 +42,7 @@ TASKS: dict[str, Task] = {
         model=TBKINForQuestionAnswering,
         metric=VQAAccuracy,
         monitor="vqa_accuracy",
-        objectives={"answer": {}, "region_words": {"weight": 0.3}},
+        objectives={"answer": {}, "region_words": {"weight": 1.0}},
         build_processor=build_processor,
         read_labels=read_answers,
     ),

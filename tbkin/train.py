@@ -21,6 +21,8 @@ import json
 import math
 import subprocess
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -126,7 +128,15 @@ def train(config: TrainConfig) -> dict[str, Any]:
             save_checkpoint(accelerator.unwrap_model(model), processor, output)
 
     result = fit(
-        accelerator, config, model, total_loss, optimizer, train_loader, validate, save, task.monitor
+        accelerator,
+        config,
+        model,
+        total_loss,
+        optimizer,
+        train_loader,
+        validate,
+        save,
+        task.monitor,
     )
     record |= result
     if accelerator.is_main_process:
@@ -163,7 +173,7 @@ def fit(
     history: list[dict[str, Any]] = []
     step, began = 0, time.monotonic()
     bar = tqdm(total=total_steps, desc="training", unit="step", disable=quiet(accelerator))
-    with open_log(accelerator, config) as log:
+    with open_log(accelerator, config.output_dir) as log:
         for epoch in range(config.epochs):
             train_loader.set_epoch(epoch)
             model.train()
@@ -309,25 +319,19 @@ def save_checkpoint(model: Any, processor: TBKINProcessor, output: Path) -> None
     unfinished.rmdir()
 
 
-class open_log:  # noqa: N801 - used like open()
-    """``log(line)`` appends one JSON line to ``log.jsonl`` of the main process."""
+@contextmanager
+def open_log(accelerator: Accelerator, output_dir: str) -> Iterator[Callable[[dict], None]]:
+    """Gives ``log(line)``, which appends one JSON line to ``log.jsonl`` on the main process."""
+    if not accelerator.is_main_process:
+        yield lambda line: None
+        return
+    with (Path(output_dir) / "log.jsonl").open("w", encoding="utf-8") as file:
 
-    def __init__(self, accelerator: Accelerator, config: TrainConfig):
-        self.path = Path(config.output_dir) / "log.jsonl" if accelerator.is_main_process else None
-        self.file: Any = None
+        def log(line: dict[str, Any]) -> None:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
 
-    def __enter__(self) -> Any:
-        self.file = self.path.open("w") if self.path else None
-        return self.write
-
-    def write(self, line: dict[str, Any]) -> None:
-        if self.file:
-            self.file.write(json.dumps(line) + "\n")
-            self.file.flush()
-
-    def __exit__(self, *_: object) -> None:
-        if self.file:
-            self.file.close()
+        yield log
 
 
 def draw_tiny_world(root: str) -> None:

@@ -52,6 +52,7 @@ def write_regions(
         folder: what is there already is replaced.
         regions: one entry a picture, with ``features`` and a numeric ``image_id``.
         mark: from :func:`fingerprint`.
+        shard_size: pictures a shard.
     """
     names = _Names()
     shards: list[str] = []
@@ -106,8 +107,8 @@ class RegionStore:
         self.manifest: dict[str, Any] = json.loads(path.read_text())
         if self.manifest.get("schema") != SCHEMA:
             raise ValueError(
-                f"{path} has schema {self.manifest.get('schema')!r}, this version reads {SCHEMA!r}; "
-                "prepare the regions again."
+                f"{path} has schema {self.manifest.get('schema')!r}, this version reads "
+                f"{SCHEMA!r}; prepare the regions again."
             )
         self.fingerprint: dict[str, str] = self.manifest["fingerprint"]
         self.places: dict[str, tuple[int, int]] = {}
@@ -135,7 +136,8 @@ class RegionStore:
             raise LookupError(
                 f"no region features for image {image_id} in {self.folder} "
                 f"({len(self.places)} images there). "
-                f"Write them with: tbkin prep regions output={self.folder} images=DIR overwrite=true"
+                f"Write them with: tbkin prep regions images=DIR output={self.folder} "
+                "overwrite=true"
             )
         number, row = place
         shard = self._shard(number)

@@ -86,7 +86,8 @@ class VQADataset(Dataset[Example]):
 
     def _check_pictures(self, root: Path, split: str) -> None:
         """Fail in the first second rather than in the middle of an epoch."""
-        missing = sorted({row["image_id"] for row in self.rows if row["image_id"] not in self.store})
+        wanted = {row["image_id"] for row in self.rows}
+        missing = sorted(image_id for image_id in wanted if image_id not in self.store)
         if missing:
             raise LookupError(
                 f"{len(missing)} pictures of split {split!r} have no regions in {root / 'regions'} "

@@ -36,6 +36,7 @@ def pixel_features(image: Image.Image, boxes: Tensor, side: int = SIDE) -> Tenso
     Args:
         image: RGB.
         boxes: (R, 4) xyxy pixels inside the picture.
+        side: pixels a side of what the crop is resized to.
 
     Returns:
         (R, 3 * side * side) float32 in [0, 1]; channel, row, column from slow to fast.

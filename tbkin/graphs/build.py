@@ -128,7 +128,8 @@ def _aligned_regions(
     said = [
         nodes[edge.target].label
         for edge in edges
-        if edge.type == "attribute" and edge.source == word and nodes[edge.target].role == "attribute"
+        if (edge.source, edge.type) == (word, "attribute")
+        and nodes[edge.target].role == "attribute"
     ]
     seen: dict[int, list[str]] = {
         place: [] for place, node in enumerate(nodes) if node.type == "region"

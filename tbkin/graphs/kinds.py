@@ -1,8 +1,8 @@
 """Edge kinds: the fine edge types that the graph encoder tells apart, in both directions.
 
 An edge of the scene graph has a type and a predicate; a network wants a small closed set. A kind
-and its inverse are numbered ``k`` and ``k + len(KINDS)``. The ``text …`` kinds join the text's first
-token, which the pooler reads, with each content word by its role.
+and its inverse are numbered ``k`` and ``k + len(KINDS)``. The ``text …`` kinds join the text's
+first token, which the pooler reads, with each content word by its role.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def kind_of(edge: Edge, from_region: bool) -> tuple[int, bool]:
         return CODES["region is attribute" if from_region else "word is attribute"], False
     if edge.type == "relation":
         return CODES["detected relation" if from_region else f"relation {edge.predicate}"], False
+    if edge.predicate == "attribute":
+        return CODES["aligned attribute"], False
     weak = "weakly " if edge.weight < STRONGLY_ALIGNED else ""
-    name = "aligned attribute" if edge.predicate == "attribute" else f"{weak}aligned {edge.predicate}"
-    return CODES[name], False
+    return CODES[f"{weak}aligned {edge.predicate}"], False

@@ -192,7 +192,9 @@ def _check_node(place: int, node: Node, graph: SceneGraph) -> None:
             )
     if node.type == "region":
         if node.box is None or not all(math.isfinite(side) for side in node.box):
-            raise ValueError(f"node {place} ({node.label}): a region needs a finite box: {node.box}.")
+            raise ValueError(
+                f"node {place} ({node.label}): a region needs a finite box, got {node.box}."
+            )
         left, top, right, bottom = node.box
         if not (0 <= left <= right <= graph.width and 0 <= top <= bottom <= graph.height):
             raise ValueError(

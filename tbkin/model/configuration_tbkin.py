@@ -19,18 +19,18 @@ class TBKINConfig(PreTrainedConfig):
     Args:
         vocab_size: entries of the tokenizer.
         hidden_size: D.
-        num_hidden_layers: fusion layers; with a graph encoder each is preceded by a graph layer.
+        num_hidden_layers: fusion layers; with a graph encoder each follows a graph layer.
         num_attention_heads: must divide ``hidden_size``.
         intermediate_size: width of the feed-forward layers.
         hidden_dropout_prob, attention_dropout_prob: in [0, 1).
         max_position_embeddings: longest text in tokens.
         layer_norm_eps: ROSITA's 1e-12.
-        initializer_range: standard deviation of new weights; BERT's 0.02 is for 768 wide models, in a
-            narrow one it drowns the labels.
+        initializer_range: standard deviation of new weights; BERT's 0.02 suits 768 wide models, in
+            a narrow one it drowns the labels.
         region_feature_size: F.
         region_encoder: ``linear`` for a detector's features, ``patches`` for pixels.
-        region_labels: whether the detector's words (class and attributes) reach the model, through
-            the word embeddings (tied; *ours*).
+        region_labels: whether the detector's words (class and attributes) reach the model,
+            through the word embeddings (tied; *ours*).
         read_labels: whether the model also reads those words off the region's features, because
             detectors err (*ours*); trained by the objective ``region_words``.
         graph_encoder: ``relational``, or ``none``: then the scene graph is not used.
@@ -39,8 +39,8 @@ class TBKINConfig(PreTrainedConfig):
             site. TBKIN's own threshold is unknown.
         selection_layers: layers that select, by number; empty: all.
         selection_ramp_steps: training steps over which the threshold grows from 0.
-        knowledge_rule, knowledge_threshold: the knowledge site (*ours*): graph nodes and edges whose
-            relevance to the text falls below it never reach the fusion layers.
+        knowledge_rule, knowledge_threshold: the knowledge site (*ours*): graph nodes and edges
+            whose relevance to the text falls below it never reach the fusion layers.
     """
 
     model_type = "tbkin"

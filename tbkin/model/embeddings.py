@@ -56,6 +56,7 @@ class RegionEmbeddings(nn.Module):
         self.scores = nn.Linear(1, hidden) if config.region_labels else None
         reads = config.region_labels and config.read_labels
         self.reader = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden)) if reads else None
+        self.rarity = nn.Parameter(torch.zeros(config.vocab_size)) if reads else None
         self.read = LabelEmbedding(config) if reads else None
         self.norm = nn.LayerNorm(hidden, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -87,7 +88,7 @@ class RegionEmbeddings(nn.Module):
             named = nn.functional.embedding(region_label_ids, words).sum(dim=-2)
             states = states + self.said(named) + self.scores(region_scores[..., None])
             if self.reader is not None:
-                label_logits = self.reader(looks) @ words.T
+                label_logits = self.reader(looks) @ words.T + self.rarity
                 states = states + self.read(label_logits.sigmoid() @ words)
         return self.dropout(self.norm(states)), label_logits
 

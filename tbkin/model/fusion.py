@@ -163,7 +163,8 @@ def kept_share(keep: Tensor, key_mask: Tensor, query_mask: Tensor) -> Tensor:
 
     Args:
         keep: (B, H, L, L) bool.
-        key_mask, query_mask: (B, L) bool.
+        key_mask: (B, L) bool, positions that may be attended to.
+        query_mask: (B, L) bool, positions that attend.
 
     Returns:
         Scalar in [0, 1].

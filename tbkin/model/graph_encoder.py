@@ -61,7 +61,8 @@ class RelationalConvolution(MessagePassing):
         """(E, D): each source's state through the matrix of its edge's kind."""
         chunks = states_j.split(kind_counts)
         matrices = self.weight.unbind()  # its gradient is stacked once; indexing would add it up
-        moved = [chunk @ matrix for chunk, matrix in zip(chunks, matrices, strict=True) if len(chunk)]
+        pairs = zip(chunks, matrices, strict=True)
+        moved = [chunk @ matrix for chunk, matrix in pairs if len(chunk)]
         if not moved:
             return states_j
         return torch.cat(moved) * edge_weight[:, None]

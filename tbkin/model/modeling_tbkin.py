@@ -39,6 +39,8 @@ class TBKINPreTrainedModel(PreTrainedModel):
             module.reset_parameters()
         elif isinstance(module, GraphLayer):
             nn.init.constant_(module.gate, float(self.config.graph_gate))
+        elif isinstance(module, RegionEmbeddings) and module.rarity is not None:
+            nn.init.constant_(module.rarity, -4.0)  # few of the words fit a region
         elif isinstance(module, AttributeEmbeddings):
             nn.init.zeros_(module.kind)
         elif isinstance(module, KnowledgeSelection):
@@ -127,6 +129,7 @@ class TBKINModel(TBKINPreTrainedModel):
             node_relevance=known.node_relevance if known else None,
             node_keep=known.node_keep if known else None,
             edge_keep=known.edge_keep if known else None,
+            edge_relevance=known.edge_relevance if known else None,
             knowledge_kept=known.kept if known else None,
             attentions=tuple(weights) if output_attentions else None,
             attention_keep=tuple(keeps) if output_attentions else None,

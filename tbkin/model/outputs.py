@@ -25,6 +25,7 @@ class TBKINOutput(ModelOutput):
         node_relevance: (B, L) in [0, 1], how much a position matters to the text; the best has 1.
         node_keep: (B, L) bool, True where a position reached the fusion layers.
         edge_keep: (E,) bool, True where an edge carried messages.
+        edge_relevance: (E,) in [0, 1], 0 where not kept.
         knowledge_kept: (2,), share of the nodes and of the edges that were kept.
         attentions: with ``output_attentions``, for each layer (B, H, L, L) weights after selection.
         attention_keep: with ``output_attentions``, for each layer (B, H, L, L) bool.
@@ -37,6 +38,7 @@ class TBKINOutput(ModelOutput):
     node_relevance: Tensor | None = None
     node_keep: Tensor | None = None
     edge_keep: Tensor | None = None
+    edge_relevance: Tensor | None = None
     knowledge_kept: Tensor | None = None
     attentions: tuple[Tensor, ...] | None = None
     attention_keep: tuple[Tensor, ...] | None = None

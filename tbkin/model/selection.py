@@ -30,7 +30,7 @@ def select(
 
     ============ ====================================================================
     ``none``     always
-    ``top_k``    :math:`P_{ij}` is among the row's :math:`\tau` largest (ties are all kept)
+    ``top_k``    :math:`P_{ij}` is among the row's :math:`\tau` largest (all ties are kept)
     ``prob``     :math:`A_{ij} \ge \tau`, compared in log space
     ``logit``    :math:`P_{ij} \ge \tau`
     ``rel_max``  :math:`A_{ij} \ge \tau \max_j A_{ij}`
@@ -57,7 +57,8 @@ def select(
     keep = valid
     if rule != "none":
         with torch.no_grad():
-            keep = valid & _passes(logits.detach().masked_fill(~valid, lowest), valid, rule, threshold)
+            known = logits.detach().masked_fill(~valid, lowest)
+            keep = valid & _passes(known, valid, rule, threshold)
     kept_logits = logits.masked_fill(~(keep if renormalize else valid), lowest)
     weights = torch.softmax(kept_logits, dim=-1).masked_fill(~keep, 0.0)
     return weights, keep
@@ -77,8 +78,8 @@ def _passes(logits: Tensor, valid: Tensor, rule: str, threshold: float) -> Tenso
     elif rule == "rel_max":
         passes = logits >= best + log_threshold
     elif rule == "rel_mean":
-        mean = logits.logsumexp(dim=-1, keepdim=True) - valid.sum(dim=-1, keepdim=True).clamp(min=1).log()
-        passes = logits >= mean + log_threshold
+        count = valid.sum(dim=-1, keepdim=True).clamp(min=1)
+        passes = logits >= logits.logsumexp(dim=-1, keepdim=True) - count.log() + log_threshold
     else:
         raise ValueError(f"unknown selection rule {rule!r}; choose from: {', '.join(RULES)}.")
     return passes | (logits == best)

@@ -24,7 +24,8 @@ def answer_loss(logits: Tensor, labels: Tensor) -> Tensor:
     r"""Summed over the answers, averaged over the questions.
 
     .. math::
-        -\frac{1}{B} \sum_{b} \sum_{a} s_{ba} \log \sigma(z_{ba}) + (1 - s_{ba}) \log(1 - \sigma(z_{ba}))
+        -\frac{1}{B} \sum_{b} \sum_{a}
+        s_{ba} \log \sigma(z_{ba}) + (1 - s_{ba}) \log(1 - \sigma(z_{ba}))
 
     ROSITA averages over the answers as well, which only scales the loss.
 

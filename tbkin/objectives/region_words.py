@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class RegionWords(nn.Module):
-    """Which words would the detector say of this region? (*ours*)
+    """Which words would the detector say of this region? Ours.
 
     The detector errs now and then, features do not: what is learned from all its labels together
     is better than each of them. Related to the masked object classes of ROSITA, without the mask.

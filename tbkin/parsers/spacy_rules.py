@@ -136,7 +136,7 @@ def _ends(span: list[Any]) -> tuple[Any | None, Any | None]:
         None,
     )  # fmt: skip
     top = span[0]
-    while top.i in inside and top.head is not top:
+    while top.i in inside and top.head.i != top.i:  # the root is its own head
         top = top.head
     if top.i in inside:
         return None, target

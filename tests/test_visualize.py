@@ -1,0 +1,338 @@
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image, ImageDraw
+
+from tbkin.graphs.scene_graph import Edge, Node, SceneGraph
+from tbkin.visualize import Evidence, draw_boxes, draw_graph, write_report
+
+SHAPES = [  # label, colour, xyxy pixels of a picture of 160 x 120
+    ("square", "red", (84, 22, 138, 76)),
+    ("circle", "blue", (20, 30, 58, 68)),
+    ("circle", "green", (112, 84, 140, 112)),
+    ("triangle", "orange", (58, 80, 92, 114)),
+    ("square", "gray", (6, 86, 30, 110)),
+    ("circle", "purple", (62, 6, 80, 24)),
+    ("square", "teal", (142, 4, 158, 20)),
+]
+WORDS = "What color is the circle left of the large red square ?".split()
+
+
+def drawn():
+    image = Image.new("RGB", (160, 120), "#f3efe6")
+    pen = ImageDraw.Draw(image)
+    for label, color, (left, top, right, bottom) in SHAPES:
+        if label == "circle":
+            pen.ellipse((left, top, right, bottom), fill=color)
+        elif label == "square":
+            pen.rectangle((left, top, right, bottom), fill=color)
+        else:
+            pen.polygon(((left, bottom), (right, bottom), ((left + right) / 2, top)), fill=color)
+    return image
+
+
+def shapes_graph(labels=None):
+    """Regions 0 to 6, attributes 7 to 14, words 15 to 19."""
+    names = labels or [label for label, _, _ in SHAPES]
+    nodes = [
+        Node("region", name, index, box=box, score=0.9)
+        for index, (name, (_, _, box)) in enumerate(zip(names, SHAPES, strict=True))
+    ]
+    nodes += [Node("attribute", color) for _, color, _ in SHAPES] + [Node("attribute", "large")]
+    said = ((4, "circle", "object"), (5, "left of", "relation"), (8, "large", "attribute"))
+    said += ((9, "red", "attribute"), (10, "square", "object"))
+    nodes += [Node("word", label, index, role) for index, label, role in said]
+    edges = [Edge(one, "is", 7 + one, "attribute", 0.9) for one in range(7)]
+    edges += [Edge(0, "is", 14, "attribute", 0.8), Edge(19, "is", 17, "attribute")]
+    edges += [Edge(19, "is", 18, "attribute"), Edge(16, "subject", 15, "relation")]
+    edges += [Edge(16, "object", 19, "relation")]
+    edges += [Edge(15, "object", one, "alignment", 1.0) for one in (1, 2, 5)]
+    edges += [Edge(19, "object", 0, "alignment", 1.0), Edge(16, "relation", 1, "alignment", 1.0)]
+    edges += [Edge(19, "object", one, "alignment", 0.5) for one in (4, 6)]
+    edges += [Edge(17, "attribute", 14, "alignment"), Edge(18, "attribute", 7, "alignment")]
+    edges += [Edge(0, "right of", 1, "spatial"), Edge(0, "above", 2, "spatial")]
+    edges += [Edge(1, "above", 3, "spatial"), Edge(3, "right of", 4, "spatial")]
+    return SceneGraph(nodes, edges, WORDS, 160, 120)
+
+
+def evidence_of(graph, **changes):
+    """Evidence with made-up numbers that differ from one another."""
+    nodes, edges = len(graph.nodes), len(graph.edges)
+    said = [node.type == "word" for node in graph.nodes]
+    relevance = [1.0 if word else 0.97 - 0.93 * (7 * i % 11) / 11 for i, word in enumerate(said)]
+    kept = [value >= 0.3 for value in relevance]
+    geometry = [edge.type in ("spatial", "overlap") for edge in graph.edges]
+    carried = [
+        None if plain else kept[edge.source] and kept[edge.target]
+        for plain, edge in zip(geometry, graph.edges, strict=True)
+    ]
+    positions = ["[CLS]", *graph.words]
+    positions += [f"{node.index} {node.label}" for node in graph.nodes if node.type == "region"]
+    positions += [node.label for node in graph.nodes if node.type == "attribute"]
+    attention, heads = [], []
+    for layer in range(4):
+        raw = [math.exp(2.5 * math.sin(1.7 * i + layer)) for i in range(len(positions))]
+        raw = [value if value > 0.4 else 0.0 for value in raw]
+        attention.append([value / sum(raw) for value in raw])
+        heads.append([0.0 if value == 0 else 0.75 for value in raw])
+    values = {
+        "image": drawn(),
+        "question": "What color is the circle left of the large red square?",
+        "answers": [("blue", 0.913), ("purple", 0.224), ("red", 0.087), ("yes", 0.04), ("2", 0.01)],
+        "graph": graph,
+        "node_relevance": relevance,
+        "node_kept": kept,
+        "edge_kept": carried,
+        "edge_relevance": [0.5] * edges,
+        "attention_kept": [0.812, 0.544, 0.327, 0.161],
+        "nodes_kept": 0.623,
+        "edges_kept": 0.417,
+        "positions": positions,
+        "answer_attention": attention,
+        "answer_attention_kept": heads,
+        "selection": "rel_max 0.05 in all layers",
+        "knowledge": "rel_max 0.3",
+        "truth": "blue",
+        "score": 1.0,
+    }
+    assert len(relevance) == nodes
+    return Evidence(**{**values, **changes})
+
+
+class Page(HTMLParser):
+    """Tags must balance; keeps what the tests ask for."""
+
+    ALONE = ("meta", "br", "img", "hr", "input", "link")
+
+    def __init__(self, source):
+        super().__init__()
+        self.open, self.started, self.text = [], [], ""
+        self.feed(source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.started.append((tag, dict(attributes)))
+        if tag not in self.ALONE:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.started.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text += data
+
+    def nodes(self, kept):
+        return {
+            int(values["data-node"])
+            for _, values in self.started
+            if values.get("data-kept") == kept
+        }
+
+
+def page_of(tmp_path, evidence, **arguments):
+    write_report(tmp_path / "new" / "page.html", evidence, "Why", **arguments)
+    source = (tmp_path / "new" / "page.html").read_text(encoding="utf-8")
+    return source, Page(source)
+
+
+def many_nodes():
+    """36 regions without labels, 4 attributes, a long question, one aligned word."""
+    nodes = [
+        Node("region", "", i, box=(i % 6 * 26, i // 6 * 20, i % 6 * 26 + 30, i // 6 * 20 + 20))
+        for i in range(36)
+    ]
+    nodes += [Node("attribute", name) for name in ("red", "grün", "青い", "")]
+    words = ["word"] * 60 + ["x" * 80]
+    nodes += [Node("word", "word", 3, "object"), Node("word", "x", 60, "count")]
+    edges = [Edge(i, "is", 36 + i % 4, "attribute", 0.5) for i in range(36)]
+    edges += [Edge(40, "object", 35, "alignment", 0.7), Edge(2, "overlaps", 8, "overlap", 0.3)]
+    return SceneGraph(nodes, edges, words, 160, 120)
+
+
+def test_the_page_needs_no_network(tmp_path):
+    source, page = page_of(tmp_path, [evidence_of(shapes_graph())])
+    bare = source.replace("http://www.w3.org/2000/svg", "")
+    assert "http://" not in bare
+    assert "https://" not in bare
+    for tag, values in page.started:
+        assert tag not in ("link", "iframe", "object")
+        assert "src" not in values
+        assert re.match("#|data:image/(png|jpeg);base64,", values.get("href", "#"))
+    assert "url(" not in source
+    assert "@import" not in source
+
+
+def test_every_question_answer_and_truth_is_shown(tmp_path):
+    graph = shapes_graph()
+    evidence = [
+        evidence_of(graph),
+        evidence_of(graph, question="Where?", answers=[("left", 0.7)], truth="right", score=0.0),
+        evidence_of(graph, question="猫は?", answers=[("ねこ", 0.61)], truth="cat", score=0.3),
+        evidence_of(graph, question="Who?", answers=[("nobody", 0.5)], truth="", score=None),
+    ]
+    _, page = page_of(tmp_path, evidence, table=[("accuracy", "0.713"), ("n", "<4>")])
+    for one in evidence:
+        assert page.text.count(one.question) == 2  # the contents and its section
+        assert one.truth in page.text
+        for answer, probability in one.answers:
+            assert answer in page.text
+            assert f"{probability:.3f}" in page.text
+    links = [values["href"] for tag, values in page.started if tag == "a"]
+    targets = ["#" + values["id"] for tag, values in page.started if tag == "section"]
+    assert links == targets
+    for verdict in ("✓ right", "✗ wrong", "partly right, 30.0%", "not scored"):
+        assert page.text.count(verdict) == 2
+    assert "accuracy0.713n<4>" in re.sub(r"\s", "", page.text)
+    assert "<nav" not in page_of(tmp_path, evidence[:1])[0]
+
+
+def test_what_users_write_cannot_become_markup(tmp_path):
+    bad = '<script>alert("1")</script>'
+    graph = shapes_graph(labels=[bad] * 7)
+    graph.words[0] = bad
+    evidence = evidence_of(
+        graph, question=bad, truth=bad, answers=[(bad, 0.5)], selection=bad, knowledge=bad
+    )
+    source, page = page_of(tmp_path, [evidence] * 2, table=[(bad, bad)])
+    assert "<script>alert" not in source
+    assert [tag for tag, _ in page.started].count("script") == 1  # ours
+    assert page.text.count(bad) > 10
+
+
+def test_dropped_nodes_are_marked_and_no_others(tmp_path):
+    evidence = evidence_of(shapes_graph())
+    dropped = {place for place, kept in enumerate(evidence.node_kept) if not kept}
+    assert 0 < len(dropped) < 15
+    for source in (draw_graph(evidence), page_of(tmp_path, [evidence])[0]):
+        assert Page(source).nodes("false") == dropped
+        assert Page(source).nodes("true") == set(range(20)) - dropped
+    assert draw_graph(evidence).count('data-kept="false"') == len(dropped)
+    boxes = draw_boxes(evidence)
+    assert boxes.count('data-kept="false"') == len(dropped & set(range(7)))
+    assert boxes.count('data-kept="true"') == 7 - len(dropped & set(range(7)))
+    source, _ = page_of(tmp_path, [evidence])
+    assert source.count(">dropped</span>") == len(dropped)
+    assert source.count(">kept</span>") == 15 - len(dropped)  # regions and attributes
+
+
+def test_shares_are_shown_as_per_cent(tmp_path):
+    _, page = page_of(tmp_path, [evidence_of(shapes_graph())])
+    for share in ("81.2%", "54.4%", "32.7%", "16.1%", "62.3%", "41.7%"):
+        assert page.text.count(share) == 1
+
+
+def test_only_geometry_that_answers_the_text_is_drawn():
+    graph = shapes_graph()
+    drawn_edges = Page(draw_graph(evidence_of(graph)))
+    ends = [values["data-ends"] for _, values in drawn_edges.started if "data-ends" in values]
+    assert len(ends) == len(graph.edges) - 3
+    assert "1 0" in ends  # stored as "0 right of 1", drawn as the question says it
+    assert "1 circle, left of → 0 square" in drawn_edges.text
+    assert "Not drawn: 3 spatial edges" in drawn_edges.text
+
+
+def test_dropped_edges_are_dashed_and_geometry_is_not():
+    graph = shapes_graph()
+    evidence = evidence_of(graph, edge_kept=[None] * len(graph.edges), node_kept=[True] * 20)
+    assert "stroke-dasharray" not in draw_graph(evidence)
+    evidence.edge_kept[0] = False
+    assert draw_graph(evidence).count("stroke-dasharray") == 2  # the edge and the legend
+
+
+def test_more_relevant_regions_are_darker():
+    evidence = evidence_of(shapes_graph(), node_kept=[True] * 20)
+    evidence.node_relevance[:7] = [1.0, 0.0, 0.5, 0.5, 0.5, 0.5, 0.5]
+    boxes = draw_boxes(evidence)
+
+    def brightness(place):
+        group = boxes.split(f'data-node="{place}"')[1].split("</g>")[0]
+        color = re.findall('stroke="#(.{6})"', group)[-1]
+        return sum(int(color[i : i + 2], 16) for i in (0, 2, 4))
+
+    assert brightness(0) < brightness(2) < brightness(1)
+
+
+def test_small_pictures_are_scaled_up_and_large_ones_down():
+    boxes = draw_boxes(evidence_of(shapes_graph()))
+    assert 'viewBox="0 0 480 360"' in boxes
+    assert '<rect x="252.0" y="66.0" width="162.0" height="162.0"' in boxes  # region 0, times 3
+    large = evidence_of(SceneGraph(), image=Image.new("RGB", (2000, 4000)))
+    assert 'viewBox="0 0 280 560"' in draw_boxes(large)
+
+
+def test_a_position_that_every_head_dropped_is_hatched(tmp_path):
+    evidence = evidence_of(shapes_graph())
+    dropped = sum(share == 0 for row in evidence.answer_attention_kept for share in row)
+    _, page = page_of(tmp_path, [evidence])
+    cells = [values for tag, values in page.started if tag == "td" and "title" in values]
+    assert len(cells) == 4 * len(evidence.positions)
+    assert 0 < sum(values.get("class") == "dropped" for values in cells) == dropped
+    weight = evidence.answer_attention[2][0]
+    title = f"layer 3, [CLS]: weight {weight:.3f}, kept by 75% of the heads"
+    assert title in [values["title"] for values in cells]
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        SceneGraph(),
+        SceneGraph(words=["Why", "?"]),
+        SceneGraph([Node("word", "why", 0, "object")], [], ["Why"]),
+        SceneGraph([Node("region", "", 0, box=(5, 5, 5, 5))], [], [], 160, 120),
+        SceneGraph([Node("region", "edge", 0, box=(160, 120, 160, 120))], [], [], 160, 120),
+        many_nodes(),
+    ],
+    ids=["empty", "no nodes", "one word", "an empty box", "a corner", "many"],
+)
+def test_odd_graphs(graph, tmp_path):
+    _, page = page_of(tmp_path, [evidence_of(graph, question="x" * 500 + " why?")])
+    assert page.nodes("true") | page.nodes("false") == set(range(len(graph.nodes)))
+
+
+def test_regions_without_labels_are_called_by_their_number():
+    drawn_graph = Page(draw_graph(evidence_of(many_nodes())))
+    assert "cell 12" in drawn_graph.text
+
+
+def test_chips_stay_apart_and_inside():
+    source = draw_graph(evidence_of(many_nodes()))
+    width, height = map(float, re.search(r'viewBox="0 0 (\d+) (\d+)"', source).groups())
+    first = re.findall(r'data-kept="\w+"><title>[^<]*</title><rect ([^/]*)/>', source)
+    areas = [[float(one) for one in re.findall(r'="([\d.]+)"', style)[:4]] for style in first]
+    assert len(areas) == 42
+    for number, (x, y, across, down) in enumerate(areas):
+        assert x >= 0
+        assert x + across <= width
+        assert y + down <= height
+        for other_x, other_y, other_across, other_down in areas[:number]:
+            apart = x >= other_x + other_across or other_x >= x + across
+            assert apart or y >= other_y + other_down or other_y >= y + down
+
+
+def test_attention_may_be_all_zero(tmp_path):
+    evidence = evidence_of(shapes_graph())
+    evidence.answer_attention = [[0.0] * len(row) for row in evidence.answer_attention]
+    assert "No attention to show" in page_of(tmp_path, [evidence])[1].text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"node_kept": [True]}, r"'Where\?': node_kept must have 20 entries, got 1"),
+        ({"edge_relevance": []}, r"edge_relevance must have \d+ entries, got 0"),
+        ({"attention_kept": [0.5]}, "answer_attention must have 1 entries, got 4"),
+        ({"positions": ["one"]}, r"answer_attention\[0\] must have one entry a position, 1, got"),
+    ],
+)
+def test_lists_that_do_not_belong_together(changes, message, tmp_path):
+    evidence = evidence_of(shapes_graph(), question="Where?", **changes)
+    with pytest.raises(ValueError, match=message):
+        write_report(tmp_path / "page.html", [evidence], "Why")
+    assert not (tmp_path / "page.html").exists()
