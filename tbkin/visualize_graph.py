@@ -97,7 +97,7 @@ def scene_graph_drawing(
     kinds: set[str] = set()
     left_out: Counter[str] = Counter()
     for number, edge in enumerate(graph.edges):
-        kind = _kind(edge, graph, True)
+        kind = _kind(edge, graph, number in readings)
         if kind is None:
             left_out[edge.type] += 1
             continue

@@ -71,7 +71,7 @@ def test_a_damaged_line_is_named(tmp_path):
     path = tmp_path / "graphs.jsonl"
     write_scene_graphs(path, [graph(), graph()])
     first, second = path.read_text().splitlines()
-    for damaged in (second[:-5], json.dumps({"schema": SCHEMA}), second.replace("dog", "", 0) + "]"):
+    for damaged in (second[:-5], json.dumps({"schema": SCHEMA}), second + "]"):
         path.write_text(f"{first}\n{damaged}\n")
         with pytest.raises(ValueError, match=r"graphs\.jsonl, line 2: "):
             list(read_scene_graphs(path))
@@ -90,7 +90,7 @@ REGION, WORD = NODES[0], NODES[2]
         (replace(WORD, role=""), r"role ''"),
         (replace(WORD, index=2), r"^node 3 \(dog\): word 2 of a text of 2\.$"),
         (replace(WORD, index=-1), r"word -1 of a text of 2"),
-        (replace(REGION, box=None), r"^node 3 \(dog\): a region needs a finite box: None"),
+        (replace(REGION, box=None), r"^node 3 \(dog\): a region needs a finite box"),
         (replace(REGION, box=(0, 0, float("nan"), 5)), r"needs a finite box"),
         (replace(REGION, box=(0, 0, 11, 5)), r"leaves the picture of 10 x 20 pixels"),
         (replace(REGION, box=(0, 0, 5, 21)), r"leaves the picture"),
