@@ -4,9 +4,9 @@ VENV ?= .venv
 SEED ?= 0
 RUN := $(VENV)/bin/python
 
-# Waiting threads sleep: with spinning ones, any other busy process on the machine makes a training
-# step up to fifty times slower.
-export OMP_WAIT_POLICY ?= PASSIVE
+# One thread a process: these models are small, and with two spinning threads any other busy process
+# on the machine makes a training step up to fifty times slower.
+export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: demo test lint env

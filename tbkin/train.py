@@ -38,6 +38,7 @@ from accelerate.utils import (
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
+from transformers.utils.logging import disable_progress_bar
 
 from tbkin.config import OptimConfig, TrainConfig, choose, help_text, load_config, run_command
 from tbkin.data.collate import Collator
@@ -72,6 +73,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         dataloader_config=DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True),
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    disable_progress_bar()  # of transformers: a checkpoint is written in a blink
     set_seed(config.seed)
     if accelerator.is_local_main_process:
         draw_tiny_world(config.data.root)

@@ -138,3 +138,22 @@ def tiny_root(tmp_path_factory):
         [f"data.root={official}", f"output={prepared}", "detector=detected", "min_answer_count=2"]
     )
     return SimpleNamespace(official=official, prepared=prepared)
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_root, tmp_path_factory):
+    """Checkpoint folder of a model that has seen the 40-picture world for three epochs."""
+    from tbkin.train import main
+
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    main(
+        [
+            f"data.root={tiny_root.prepared}",
+            f"output_dir={folder}",
+            "data.parser=word_rules",
+            "epochs=3",
+            "log_every=2",
+            "model.selection_ramp_steps=0",
+        ]
+    )
+    return folder

@@ -224,6 +224,11 @@ def _tensors(entries: list[Regions], names: _Names) -> dict[str, Tensor]:
     for entry in entries:
         if entry.features is None:
             raise ValueError(f"regions of image {entry.image_id} have no features to store.")
+        if not torch.isfinite(entry.features.half()).all():
+            raise ValueError(
+                f"regions of image {entry.image_id} have features that are not finite, or beyond "
+                "65504, the most that a store (half precision) holds."
+            )
         first = len(relations)
         for subject, predicate, target, score in entry.relations:
             relations.append((subject, names.code("predicates", predicate), target, score))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ class PrecomputedFeatures:
 
     def __call__(self, image: Image.Image, image_id: str = "") -> Regions:
         """The stored regions of one picture."""
-        path = self.files.get(image_id.lstrip("0"))
+        path = self.files.get(image_id.lstrip("0") or image_id[-1:])
         if path is None:
             raise LookupError(
                 f"no region features for image {image_id} in {self.folder} "
@@ -42,7 +43,7 @@ class PrecomputedFeatures:
         try:
             with np.load(path, allow_pickle=False) as content:
                 features, boxes = _pick(content, FEATURE_KEYS), _pick(content, BOX_KEYS)
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{path} is not a region feature file: {error}") from error
         features = torch.from_numpy(features).float()
         if features.shape[0] != len(boxes):

@@ -25,7 +25,10 @@ class RelationalConvolution(MessagePassing):
 
     def __init__(self, hidden_size: int, num_kinds: int):
         super().__init__(aggr="sum")
-        self.weight = nn.Parameter(torch.empty(num_kinds, hidden_size, hidden_size))
+        # A list, because most batches lack some kinds: one tensor would need a full gradient.
+        self.matrices = nn.ParameterList(
+            torch.empty(hidden_size, hidden_size) for _ in range(num_kinds)
+        )
         self.reset_parameters()
 
     @torch.no_grad()
@@ -35,9 +38,10 @@ class RelationalConvolution(MessagePassing):
         Half an identity and half noise: from plain noise the tiny world's attribute questions stay
         at chance for the first minute (*ours*).
         """
-        size = self.weight.shape[-1]
-        self.weight.normal_(std=0.5 * size**-0.5)
-        self.weight += 0.5 * torch.eye(size)
+        size = self.matrices[0].shape[-1]
+        for matrix in self.matrices:
+            matrix.normal_(std=0.5 * size**-0.5)
+            matrix += 0.5 * torch.eye(size)
 
     def forward(
         self, states: Tensor, edge_index: Tensor, kind_counts: list[int], edge_weight: Tensor
@@ -59,9 +63,7 @@ class RelationalConvolution(MessagePassing):
 
     def message(self, states_j: Tensor, kind_counts: list[int], edge_weight: Tensor) -> Tensor:
         """(E, D): each source's state through the matrix of its edge's kind."""
-        chunks = states_j.split(kind_counts)
-        matrices = self.weight.unbind()  # its gradient is stacked once; indexing would add it up
-        pairs = zip(chunks, matrices, strict=True)
+        pairs = zip(states_j.split(kind_counts), self.matrices, strict=True)
         moved = [chunk @ matrix for chunk, matrix in pairs if len(chunk)]
         if not moved:
             return states_j

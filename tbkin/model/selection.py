@@ -55,7 +55,7 @@ def select(
     valid = key_mask.expand_as(logits)
     lowest = torch.finfo(logits.dtype).min
     keep = valid
-    if rule != "none":
+    if rule != "none" and logits.shape[-1]:  # a picture in which nothing was found has no keys
         with torch.no_grad():
             known = logits.detach().masked_fill(~valid, lowest)
             keep = valid & _passes(known, valid, rule, threshold)

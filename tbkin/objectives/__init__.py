@@ -30,7 +30,7 @@ class TotalLoss(nn.Module):
         self.weights: dict[str, float] = {}
         for name, arguments in settings.items():
             kind = choose(OBJECTIVES, name, "objective")
-            allowed = ["weight", *inspect.signature(kind).parameters]
+            allowed = ["weight", *_arguments(kind)]
             for key in arguments:
                 if key not in allowed:
                     raise ValueError(
@@ -44,3 +44,10 @@ class TotalLoss(nn.Module):
         """The scalar to minimise, and each unweighted term by name."""
         terms = {name: objective(outputs, batch) for name, objective in self.objectives.items()}
         return sum(self.weights[name] * term for name, term in terms.items()), terms
+
+
+def _arguments(kind: type[nn.Module]) -> list[str]:
+    """Names that a constructor takes; ``nn.Module``'s own takes ``*args`` and ``**kwargs``."""
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(kind).parameters
+    return [name for name, parameter in parameters.items() if parameter.kind not in several]

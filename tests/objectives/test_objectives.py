@@ -1,0 +1,136 @@
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from tbkin.objectives import OBJECTIVES, TotalLoss
+from tbkin.objectives.answer import Answer, answer_loss
+from tbkin.objectives.region_words import RegionWords, region_word_loss
+
+
+def test_answer_loss_worked_by_hand():
+    # sigma(0) = 1/2: each answer of the first question costs ln 2, whatever its score.
+    # sigma(ln 3) = 3/4, score 1: ln 4/3. sigma(-ln 3) = 1/4, score 0.3: 0.3 ln 4 + 0.7 ln 4/3.
+    logits = torch.tensor([[0.0, 0.0], [math.log(3), -math.log(3)]])
+    labels = torch.tensor([[1.0, 0.6], [1.0, 0.3]])
+    first = 2 * math.log(2)
+    second = math.log(4 / 3) + 0.3 * math.log(4) + 0.7 * math.log(4 / 3)
+    assert answer_loss(logits, labels).item() == pytest.approx((first + second) / 2)
+
+
+def test_answer_loss_is_summed_over_answers_and_averaged_over_questions():
+    logits, labels = torch.randn(3, 5), torch.rand(3, 5)
+    loss = answer_loss(logits, labels)
+    assert answer_loss(logits.repeat(4, 1), labels.repeat(4, 1)).item() == pytest.approx(loss.item())
+    twice = answer_loss(logits.repeat(1, 2), labels.repeat(1, 2))
+    assert twice.item() == pytest.approx(2 * loss.item())
+
+
+def test_answer_loss_is_least_where_the_probability_is_the_score():
+    labels = torch.rand(2, 4).clamp(0.05, 0.95)
+    logits = torch.logit(labels).requires_grad_()
+    answer_loss(logits, labels).backward()
+    assert logits.grad.abs().max() < 1e-6
+
+
+def test_answer_loss_is_finite_for_extreme_logits():
+    logits = torch.tensor([[1000.0, -1000.0]])
+    assert answer_loss(logits, torch.tensor([[1.0, 0.0]])).item() == 0
+    assert answer_loss(logits, torch.tensor([[0.0, 1.0]])).item() == pytest.approx(2000)
+
+
+def test_the_objective_is_the_function_and_the_model_uses_it_too():
+    outputs, batch = SimpleNamespace(logits=torch.randn(2, 3)), {"labels": torch.rand(2, 3)}
+    assert Answer()(outputs, batch) == answer_loss(outputs.logits, batch["labels"])
+
+
+def test_region_words_worked_by_hand():
+    # Vocabulary of padding and words 1 … 3. Region 0 is called "1 2", region 1 has no words,
+    # region 2 is padding. At logits 0 each of the four entries costs ln 2.
+    ids = torch.tensor([[[1, 2, 0], [0, 0, 0], [3, 0, 0]]])
+    mask = torch.tensor([[1, 1, 0]])
+    logits = torch.zeros(1, 3, 4)
+    assert region_word_loss(logits, ids, mask).item() == pytest.approx(4 * math.log(2))
+    # sigma(ln 3) = 3/4 for the right words 1 and 2, sigma(-ln 3) = 1/4 for the wrong 0 and 3.
+    logits[0, 0] = math.log(3) * torch.tensor([-1.0, 1, 1, -1])
+    assert region_word_loss(logits, ids, mask).item() == pytest.approx(4 * math.log(4 / 3))
+    # What is said of regions without words and of padding costs nothing.
+    logits[0, 1:] = 7.0
+    assert region_word_loss(logits, ids, mask).item() == pytest.approx(4 * math.log(4 / 3))
+
+
+def test_region_words_without_words_or_reader_cost_nothing():
+    ids, mask = torch.zeros(1, 2, 3, dtype=torch.long), torch.ones(1, 2)
+    loss = region_word_loss(torch.randn(1, 2, 4), ids, mask)
+    assert loss.item() == 0
+    batch = {"region_features": torch.zeros(1, 2, 5), "region_label_ids": ids, "region_mask": mask}
+    loss = RegionWords()(SimpleNamespace(region_word_logits=None), batch)
+    assert loss.item() == 0
+    assert loss.shape == ()
+
+
+class First(nn.Module):
+    """Mean of the logits, times a learned scale."""
+
+    def __init__(self, scale: float = 1.0):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(scale))
+
+    def forward(self, outputs, batch):
+        return outputs.logits.mean() * self.scale
+
+
+@pytest.fixture
+def total(monkeypatch):
+    """``total(settings) -> TotalLoss`` with the objective ``first`` besides the real ones."""
+    monkeypatch.setitem(OBJECTIVES, "first", First)
+    return TotalLoss
+
+
+def test_the_total_is_the_weighted_sum_and_terms_are_unweighted(total):
+    outputs = SimpleNamespace(logits=torch.tensor([[1.0, 3.0]]))
+    batch = {"labels": torch.tensor([[1.0, 0.0]])}
+    loss, terms = total({"answer": {"weight": 0.5}, "first": {"weight": 2, "scale": 3.0}})(
+        outputs, batch
+    )
+    expected = answer_loss(outputs.logits, batch["labels"]).item()
+    assert terms["answer"].item() == pytest.approx(expected)
+    assert terms["first"].item() == pytest.approx(6)  # mean 2 times scale 3
+    assert loss.item() == pytest.approx(0.5 * expected + 2 * 6)
+
+
+def test_the_weight_is_1_by_default_and_0_switches_off(total):
+    outputs = SimpleNamespace(logits=torch.tensor([[1.0, 3.0]], requires_grad=True))
+    batch = {"labels": torch.tensor([[1.0, 0.0]])}
+    alone, _ = total({"answer": {}})(outputs, batch)
+    both, terms = total({"answer": {}, "first": {"weight": 0}})(outputs, batch)
+    assert alone == answer_loss(outputs.logits, batch["labels"])
+    assert both.item() == pytest.approx(alone.item())
+    assert set(terms) == {"answer", "first"}
+
+
+def test_what_an_objective_learns_is_a_parameter_of_the_total(total):
+    loss = total({"first": {"scale": 2.0}})
+    assert [name for name, _ in loss.named_parameters()] == ["objectives.first.scale"]
+    value, _ = loss(SimpleNamespace(logits=torch.ones(1, 2)), {})
+    value.backward()
+    assert loss.objectives["first"].scale.grad.item() == 1
+
+
+def test_settings_are_not_changed(total):
+    settings = {"first": {"weight": 2, "scale": 3.0}}
+    total(settings)
+    assert settings == {"first": {"weight": 2, "scale": 3.0}}
+
+
+def test_unknown_names_and_settings_say_what_there_is(total):
+    with pytest.raises(ValueError, match=r"unknown objective 'anser'; choose from: answer, first"):
+        total({"anser": {}})
+    with pytest.raises(
+        ValueError, match=r"objectives\.first has no setting 'tau'; it takes: weight, scale\."
+    ):
+        total({"first": {"tau": 1}})
+    with pytest.raises(ValueError, match=r"objectives\.answer has no setting 'tau'; it takes: weight\."):
+        total({"answer": {"tau": 1}})

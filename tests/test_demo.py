@@ -1,0 +1,22 @@
+"""The demo, in miniature."""
+
+import json
+
+from tbkin import demo
+
+
+def test_demo_leaves_a_report_and_a_summary(tmp_path, capsys):
+    demo.main([f"output={tmp_path}", "images=40", "seconds=4", "seed=3"])
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["seed"] == 3
+    assert summary["seconds"] > 8
+    scores = summary["vqa"]
+    kinds = {"attribute", "relation", "count", "existence", "position"}
+    assert set(scores["per_question_kind"]) == kinds
+    for key in ("overall", "majority_baseline", "without_graph"):
+        assert 0 <= scores[key] <= 100
+    page = (tmp_path / "report.html").read_text()
+    printed = capsys.readouterr().out
+    assert f"{scores['overall']:.2f} %" in page
+    assert f"{scores['overall']:.2f} %" in printed
+    assert page.count("<svg") >= 4
