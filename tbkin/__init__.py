@@ -1,24 +1,28 @@
-"""tbkin: what in the picture and what in the sentence decided the answer."""
+"""tbkin: what in the picture and what in the sentence decided the answer.
 
-from tbkin.data.processing_tbkin import TBKINProcessor
-from tbkin.graphs.build import build_scene_graph
-from tbkin.graphs.regions import Regions
-from tbkin.graphs.scene_graph import SceneGraph
-from tbkin.model.configuration_tbkin import TBKINConfig
-from tbkin.model.heads import TBKINForQuestionAnswering
-from tbkin.model.modeling_tbkin import TBKINModel
-from tbkin.predict import Predictor
+Names are loaded when they are first used, so that a command's ``--help`` need not wait for torch.
+"""
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Predictor",
-    "Regions",
-    "SceneGraph",
-    "TBKINConfig",
-    "TBKINForQuestionAnswering",
-    "TBKINModel",
-    "TBKINProcessor",
-    "__version__",
-    "build_scene_graph",
-]
+_PLACES = {
+    "Predictor": "tbkin.predict",
+    "Regions": "tbkin.graphs.regions",
+    "SceneGraph": "tbkin.graphs.scene_graph",
+    "TBKINConfig": "tbkin.model.configuration_tbkin",
+    "TBKINForQuestionAnswering": "tbkin.model.heads",
+    "TBKINModel": "tbkin.model.modeling_tbkin",
+    "TBKINProcessor": "tbkin.data.processing_tbkin",
+    "build_scene_graph": "tbkin.graphs.build",
+}
+__all__ = ["__version__", *_PLACES]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from where it lives."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'tbkin' has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)

@@ -17,11 +17,16 @@ def test_a_new_folder_appears_only_when_it_is_complete(tmp_path):
     assert names(tmp_path) == ["deep", "deep/store", "deep/store/part"]
 
 
+def fail_half_way(folder, error):
+    with new_folder(folder) as unfinished:
+        (unfinished / "new").write_text("1")
+        raise error("half way")
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_error_leaves_nothing_new(tmp_path, error):
-    with pytest.raises(error), new_folder(tmp_path / "store") as unfinished:
-        (unfinished / "part").write_text("1")
-        raise error
+    with pytest.raises(error, match="half way"):
+        fail_half_way(tmp_path / "store", error)
     assert names(tmp_path) == []
 
 
@@ -29,9 +34,8 @@ def test_an_error_leaves_the_old_folder_as_it_was(tmp_path):
     target = tmp_path / "store"
     target.mkdir()
     (target / "old").write_text("kept")
-    with pytest.raises(ValueError, match="half way"), new_folder(target) as unfinished:
-        (unfinished / "new").write_text("1")
-        raise ValueError("half way")
+    with pytest.raises(ValueError, match="half way"):
+        fail_half_way(target, ValueError)
     assert names(tmp_path) == ["store", "store/old"]
     assert (target / "old").read_text() == "kept"
 

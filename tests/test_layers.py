@@ -107,7 +107,11 @@ def test_imports_point_down(path):
 @pytest.mark.parametrize(
     ("module", "line", "complaint"),
     [
-        ("tbkin.model.fusion", "import tbkin.data.collate", "tbkin.model may not import tbkin.data"),
+        (
+            "tbkin.model.fusion",
+            "import tbkin.data.collate",
+            "tbkin.model may not import tbkin.data",
+        ),
         ("tbkin.data.vqa", "from tbkin.train import main", "tbkin.data may not import tbkin.train"),
         ("tbkin.parsers.x", "from tbkin import model", "tbkin.parsers may not import tbkin.model"),
         ("tbkin.train", "import tbkin.predict", "tbkin.train may not import tbkin.predict"),

@@ -1,13 +1,14 @@
-"""Settings of the model, in Hugging Face's manner."""
+"""Settings of the model, in Hugging Face's manner.
 
-from __future__ import annotations
+Without ``from __future__ import annotations``: ``@strict`` does not check types that are strings.
+"""
 
 import dataclasses
 import difflib
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from tbkin.model.selection import RULES
 
@@ -105,7 +106,7 @@ class TBKINConfig(PreTrainedConfig):
         return [field.name for field in dataclasses.fields(cls) if field.name not in inherited]
 
     @classmethod
-    def from_changes(cls, changes: dict[str, Any], **known: Any) -> TBKINConfig:
+    def from_changes(cls, changes: dict[str, Any], **known: Any) -> "TBKINConfig":
         """The defaults with a user's changes; unknown names are errors.
 
         Args:
@@ -125,3 +126,7 @@ class TBKINConfig(PreTrainedConfig):
         except Exception as error:  # huggingface_hub wraps our messages in its own error types
             reason = error.__cause__ or error
             raise ValueError(f"model settings: {reason}") from error
+
+
+# So that transformers' Auto classes, which a processor loads its tokenizer with, know the folder.
+AutoConfig.register(TBKINConfig.model_type, TBKINConfig)

@@ -30,6 +30,13 @@ class TextEmbeddings(nn.Module):
         states = self.words(input_ids) + self.positions(places)
         return self.dropout(self.norm(states))
 
+    def table(self) -> Tensor:
+        """(vocabulary, D) word embeddings; padding stays zero, as it does in ``nn.Embedding``."""
+        if self.pad_token_id is None:
+            return self.words.weight
+        padding = torch.tensor([self.pad_token_id], device=self.words.weight.device)
+        return self.words.weight.index_fill(0, padding, 0.0)
+
     def label(self, label_ids: Tensor) -> Tensor:
         """(…, K) token ids of names, padded -> (…, D), the sum of their word embeddings."""
         return self.words(label_ids).sum(dim=-2)

@@ -58,13 +58,11 @@ class KnowledgeSelection(nn.Module):
         self.query = nn.Linear(hidden, hidden, bias=False)
         self.key = nn.Linear(hidden, hidden, bias=False)
         self.edge_kind = nn.Embedding(NUM_KINDS // 2, hidden)
+        # Every relevance is equal at first. (transformers 5 passes over modules of other packages
+        # that own no parameter themselves, so their children's start is said on the children.)
+        self.key.starts_at_zero = self.edge_kind.starts_at_zero = True
         self.scale = 1 / math.sqrt(hidden)
         self.selection = Selection(config.knowledge_rule, config.knowledge_threshold, True)
-
-    def reset_parameters(self) -> None:
-        """Zeros where they make every relevance equal."""
-        nn.init.zeros_(self.key.weight)
-        nn.init.zeros_(self.edge_kind.weight)
 
     def forward(
         self, states: Tensor, text_mask: Tensor, node_mask: Tensor, graph: Data, ramp: float

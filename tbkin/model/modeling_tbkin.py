@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.embeddings import AttributeEmbeddings, RegionEmbeddings, TextEmbeddings
 from tbkin.model.fusion import FusionEncoder, fused_mask, kept_share
-from tbkin.model.graph_encoder import GraphLayer, RelationalConvolution
+from tbkin.model.graph_encoder import GraphLayer
 from tbkin.model.knowledge import KnowledgeSelection
 from tbkin.model.outputs import TBKINOutput
 
@@ -25,28 +25,30 @@ class TBKINPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """BERT's start: N(0, initializer_range), zero biases, LayerNorm at (1, 0)."""
         if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=self.config.initializer_range)
+            nn.init.normal_(module.weight, std=self._deviation(module))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight, std=self.config.initializer_range)
+            nn.init.normal_(module.weight, std=self._deviation(module))
             if module.padding_idx is not None:
                 nn.init.zeros_(module.weight[module.padding_idx])
         elif isinstance(module, nn.LayerNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
-        elif isinstance(module, RelationalConvolution):
-            module.reset_parameters()
         elif isinstance(module, GraphLayer):
             nn.init.constant_(module.gate, float(self.config.graph_gate))
+            # Here, because transformers 5 passes over modules that own no parameter themselves.
+            module.convolution.reset_parameters()
         elif isinstance(module, RegionEmbeddings) and module.rarity is not None:
             nn.init.constant_(module.rarity, -4.0)  # few of the words fit a region
         elif isinstance(module, AttributeEmbeddings):
             nn.init.zeros_(module.kind)
-        elif isinstance(module, KnowledgeSelection):
-            module.reset_parameters()
         elif isinstance(module, TBKINModel):
             nn.init.zeros_(module.training_steps)
+
+    def _deviation(self, module: nn.Module) -> float:
+        """Standard deviation of a module's new weights."""
+        return 0.0 if getattr(module, "starts_at_zero", False) else self.config.initializer_range
 
 
 class TBKINModel(TBKINPreTrainedModel):
@@ -102,7 +104,7 @@ class TBKINModel(TBKINPreTrainedModel):
         ramp = self._ramp()
         text = self.text(input_ids)
         regions, label_logits = self.regions(
-            region_features, region_boxes, region_label_ids, region_scores, self.text.words.weight
+            region_features, region_boxes, region_label_ids, region_scores, self.text.table()
         )
         parts, masks = [text, regions], [attention_mask.bool(), region_mask.bool()]
         if self.attributes is not None:

@@ -129,7 +129,9 @@ def test_another_schema_is_refused(tmp_path, pictures):
     write_regions(tmp_path / "store", pictures, MARK)
     path = tmp_path / "store" / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": "tbkin.regions/0"}))
-    with pytest.raises(ValueError, match=r"'tbkin\.regions/0', this version reads 'tbkin\.regions/1'"):
+    with pytest.raises(
+        ValueError, match=r"'tbkin\.regions/0', this version reads 'tbkin\.regions/1'"
+    ):
         RegionStore(tmp_path / "store")
 
 
@@ -148,7 +150,9 @@ def test_a_damaged_shard_is_named(tmp_path, pictures, damage):
 def test_a_fingerprint_that_differs_names_both():
     check_fingerprint(MARK, dict(MARK), "data")
     other = fingerprint("pixels 8x8", "", "grid 2x2")
-    with pytest.raises(ValueError, match=r"prepared/x holds other .*extractor: trained on") as error:
+    with pytest.raises(
+        ValueError, match=r"prepared/x holds other .*extractor: trained on"
+    ) as error:
         check_fingerprint(MARK, other, "prepared/x")
     assert "'pixels 2x2', got 'pixels 8x8'" in str(error.value)
     assert "grid" not in str(error.value)  # what agrees is not named

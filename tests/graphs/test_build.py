@@ -227,7 +227,10 @@ def test_another_similarity_can_be_given(regions):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": ["a"]}, r"^regions of image 7: boxes must be \(1, 4\) for 1 labels, got \(4, 4\)"),
+        (
+            {"labels": ["a"]},
+            r"^regions of image 7: boxes must be \(1, 4\) for 1 labels, got \(4, 4\)",
+        ),
         ({"scores": [1.0]}, r"4 labels, 1 scores and 4 attribute lists"),
         ({"attributes": [[]]}, r"4 labels, 4 scores and 1 attribute lists"),
         ({"features": torch.zeros(3, 2)}, r"3 feature rows for 4 regions"),

@@ -45,4 +45,4 @@ def test_a_predicate_and_its_inverse_are_one_kind_in_two_directions():
 def test_codes_number_the_kinds_and_their_inverses():
     assert len(set(KINDS)) == len(KINDS)
     assert [CODES[name] for name in KINDS] == list(range(len(KINDS)))
-    assert NUM_KINDS == 2 * len(KINDS)
+    assert 2 * len(KINDS) == NUM_KINDS

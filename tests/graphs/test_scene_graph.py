@@ -86,7 +86,10 @@ REGION, WORD = NODES[0], NODES[2]
         (Node("thing", "x"), r"^node 3 has type 'thing'; choose from: region, attribute, word\.$"),
         (replace(REGION, score=1.5), r"^node 3 \(dog\): score must be in \[0, 1\], got 1\.5\.$"),
         (replace(REGION, score=float("nan")), r"score must be in \[0, 1\], got nan"),
-        (replace(WORD, role="verb"), r"role 'verb'; choose from: object, attribute, relation, count"),
+        (
+            replace(WORD, role="verb"),
+            r"role 'verb'; choose from: object, attribute, relation, count",
+        ),
         (replace(WORD, role=""), r"role ''"),
         (replace(WORD, index=2), r"^node 3 \(dog\): word 2 of a text of 2\.$"),
         (replace(WORD, index=-1), r"word -1 of a text of 2"),

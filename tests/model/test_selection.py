@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -232,10 +233,7 @@ def test_half_precision_agrees_away_from_the_boundary(rule, dtype):
     assert weights.dtype == dtype
     assert weights.isfinite().all()
     if rule in ("top_k", "logit"):  # exact comparisons
-        if rule == "logit":
-            clear = (logits - threshold).abs() > 0.01
-        else:
-            clear = torch.ones_like(keep)
+        clear = (logits - threshold).abs() > (0.01 if rule == "logit" else -1)
     else:
         clear = (
             select(logits, mask, rule, threshold * low)[1]
@@ -303,14 +301,15 @@ def test_a_higher_threshold_keeps_no_more(rule):
     logits, mask = random_logits(50), padding(50)
     grid = {"top_k": [9, 5, 2, 1], "logit": [-3.0, -1, 0, 1]}.get(rule, [0.0, 0.1, 0.3, 0.8])
     keeps = [select(logits, mask, rule, threshold)[1] for threshold in grid]
-    for looser, stricter in zip(keeps, keeps[1:], strict=False):
+    for looser, stricter in pairwise(keeps):
         assert not (stricter & ~looser).any()
         assert stricter.sum() < looser.sum()
 
 
 def test_an_unknown_rule_lists_the_rules():
     with pytest.raises(
-        ValueError, match=r"unknown selection rule 'topk'; choose from: none, top_k, prob, logit, rel"
+        ValueError,
+        match=r"unknown selection rule 'topk'; choose from: none, top_k, prob, logit, rel",
     ):
         select(random_logits(2), ALL, "topk", 3)
     assert set(RULES) == {"none", *SETTINGS}

@@ -23,7 +23,9 @@ def test_answer_loss_worked_by_hand():
 def test_answer_loss_is_summed_over_answers_and_averaged_over_questions():
     logits, labels = torch.randn(3, 5), torch.rand(3, 5)
     loss = answer_loss(logits, labels)
-    assert answer_loss(logits.repeat(4, 1), labels.repeat(4, 1)).item() == pytest.approx(loss.item())
+    assert answer_loss(logits.repeat(4, 1), labels.repeat(4, 1)).item() == pytest.approx(
+        loss.item()
+    )
     twice = answer_loss(logits.repeat(1, 2), labels.repeat(1, 2))
     assert twice.item() == pytest.approx(2 * loss.item())
 
@@ -132,5 +134,7 @@ def test_unknown_names_and_settings_say_what_there_is(total):
         ValueError, match=r"objectives\.first has no setting 'tau'; it takes: weight, scale\."
     ):
         total({"first": {"tau": 1}})
-    with pytest.raises(ValueError, match=r"objectives\.answer has no setting 'tau'; it takes: weight\."):
+    with pytest.raises(
+        ValueError, match=r"objectives\.answer has no setting 'tau'; it takes: weight\."
+    ):
         total({"answer": {"tau": 1}})

@@ -14,7 +14,7 @@ BOTH = pytest.mark.parametrize("parser", NAMES)
 ODD_TEXTS = {
     "nothing": "",
     "white space": " \t\n ",
-    "punctuation": "?!... --- ,,, () [] \"'\"",
+    "punctuation": '?!... --- ,,, () [] "\'"',
     "emoji": "🐶 next to 🚗🏽‍♂️?",
     "only function words": "is the of to what how many",
     "only relations": "left of above in on to the left of",
@@ -22,7 +22,7 @@ ODD_TEXTS = {
     "ends with a relation": "the circle to the left of the",
     "one word": "circle",
     "numbers": "2 dogs, 3.5 cats & 1,000 birds",
-    "Chinese": "红色圆圈左边的方块是什么颜色？",
+    "Chinese": "红色圆圈左边的方块是什么颜色",
     "Arabic": "ما لون الدائرة",
     "Cyrillic": "какого цвета круг слева от квадрата",
     "combining marks": "e\u0301 z\u0335\u0321 a\u0300",
@@ -201,8 +201,6 @@ def test_with_a_spacy_model_auto_is_spacy_rules(monkeypatch):
     ],
 )
 def test_the_best_installed_model_is_used(monkeypatch, installed, best):
-    points = [
-        importlib.metadata.EntryPoint(name, name, "spacy_models") for name in installed
-    ]
+    points = [importlib.metadata.EntryPoint(name, name, "spacy_models") for name in installed]
     monkeypatch.setattr(spacy_rules, "entry_points", lambda group: points)
     assert installed_model() == best
