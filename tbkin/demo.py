@@ -37,7 +37,7 @@ class DemoConfig:
     output: str = setting("demo", "folder to write")
     seed: int = setting(0, "of the world and of the training")
     images: int = setting(3000, "pictures of the world; a tenth each for validation and test")
-    seconds: float = setting(450.0, "training time of the two models, which train side by side")
+    seconds: float = setting(360.0, "training time of the two models, which train side by side")
     parser: str = setting("word_rules", "question parser; the questions come from templates")
 
     def __post_init__(self) -> None:
@@ -120,9 +120,7 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def collect_evidence(
-    model: Path, prepared: Path, world: Path, predictions: Path
-) -> list[Evidence]:
+def collect_evidence(model: Path, prepared: Path, world: Path, predictions: Path) -> list[Evidence]:
     """Test questions of every kind that the model answers rightly, and some that it does not."""
     answers = {row["question_id"]: row["answer"] for row in json.loads(predictions.read_text())}
     chosen: list[tuple[dict[str, Any], float]] = []
@@ -181,9 +179,7 @@ def _settings(config: DemoConfig, prepared: Path) -> list[str]:
 
 
 def _score(model: Path, prepared: Path) -> dict[str, Any]:
-    config = load_config(
-        EvalConfig, [f"model={model}", f"data.root={prepared}", "split=test"]
-    )
+    config = load_config(EvalConfig, [f"model={model}", f"data.root={prepared}", "split=test"])
     return evaluate_checkpoint(config)
 
 

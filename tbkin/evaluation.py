@@ -129,9 +129,7 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
     model = task.model.from_pretrained(folder)
     labels = list(model.config.id2label.values())
     dataset = task.dataset(root, config.split, processor, labels, config.data.max_examples)
-    accelerator = Accelerator(
-        dataloader_config=DataLoaderConfiguration(split_batches=True)
-    )
+    accelerator = Accelerator(dataloader_config=DataLoaderConfiguration(split_batches=True))
     collate = Collator(processor.tokenizer.pad_token_id)
     loader = DataLoader(dataset, batch_size=config.batch_size, collate_fn=collate)
     model, loader = accelerator.prepare(model, loader)

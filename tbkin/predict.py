@@ -89,7 +89,7 @@ class Predictor:
     def explain(self, image: Image.Image, regions: Regions, question: str) -> Evidence:
         """Answer a question about given regions, and say what decided."""
         if not question.strip():
-            raise ValueError("the question is empty; ask something: question=\"What is this?\"")
+            raise ValueError('the question is empty; ask something: question="What is this?"')
         processor, config = self.processor, self.model.config
         regions = most_confident(regions, processor.max_regions)
         example = processor(regions, question)

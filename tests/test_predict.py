@@ -35,12 +35,11 @@ def test_evidence_agrees_with_itself(trained, tiny_root, question, picture):
     share = sum(evidence.node_kept[n] for n in seen) / len(seen)
     assert evidence.nodes_kept == pytest.approx(share)
     assert max(evidence.node_relevance[n] for n in seen) == pytest.approx(1.0)
-    silent = [edge.type for edge, kept in zip(graph.edges, evidence.edge_kept) if kept is None]
+    fates = list(zip(graph.edges, evidence.edge_kept, strict=True))
+    silent = [edge.type for edge, kept in fates if kept is None]
     assert set(silent) <= {"spatial", "overlap"}
     touching = [
-        kept
-        for edge, kept in zip(graph.edges, evidence.edge_kept)
-        if kept is not None and "word" != graph.nodes[edge.target].type
+        kept for edge, kept in fates if kept is not None and graph.nodes[edge.target].type != "word"
     ]
     assert evidence.edges_kept == pytest.approx(sum(touching) / len(touching))
     for weights in evidence.answer_attention:
@@ -61,8 +60,8 @@ def test_training_and_prediction_give_the_same_answer(trained, tiny_root, tmp_pa
     predictor = predict.Predictor(trained, tiny_root.prepared / "regions")
     for row in read_split(tiny_root.prepared, "test")[:6]:
         regions = predictor.store[row["image_id"]]
-        image = open_picture(next((tiny_root.official / "images").rglob(f"*{row['image_id']:012d}*")))
-        evidence = predictor.explain(image, regions, row["question"])
+        path = next((tiny_root.official / "images").rglob(f"*{row['image_id']:012d}*"))
+        evidence = predictor.explain(open_picture(path), regions, row["question"])
         assert evidence.answers[0][0] == answered[row["question_id"]]
 
 
@@ -78,9 +77,7 @@ def test_command_prints_json_and_writes_the_page(
     assert question["question"] in report.read_text()
 
 
-def test_the_models_own_detector_sees_what_the_store_holds(
-    trained, tiny_root, question, picture
-):
+def test_the_models_own_detector_sees_what_the_store_holds(trained, tiny_root, question, picture):
     image = open_picture(picture)
     stored = predict.Predictor(trained, tiny_root.prepared / "regions")
     fresh = predict.Predictor(trained)

@@ -16,7 +16,7 @@ from tbkin.graphs.build import join, picture_graph
 from tbkin.graphs.kinds import CODES, GEOMETRY, KINDS, kind_of
 from tbkin.graphs.regions import Regions
 from tbkin.graphs.scene_graph import SceneGraph
-from tbkin.model import configuration_tbkin  # noqa: F401 - makes the folder known to transformers
+from tbkin.model import configuration_tbkin  # noqa: F401 - registers the folder's model type
 from tbkin.parsers import load_parser
 
 Example = dict[str, Any]

@@ -205,9 +205,7 @@ def _check_node(place: int, node: Node, graph: SceneGraph) -> None:
 
 def _check_edge(edge: Edge, nodes: list[Node]) -> None:
     if edge.type not in EDGE_TYPES:
-        raise ValueError(
-            f"edge of type {edge.type!r}; choose from: {', '.join(EDGE_TYPES)}."
-        )
+        raise ValueError(f"edge of type {edge.type!r}; choose from: {', '.join(EDGE_TYPES)}.")
     if not (0 <= edge.source < len(nodes) and 0 <= edge.target < len(nodes)):
         raise ValueError(
             f"edge {edge.source} -{edge.predicate}-> {edge.target} points outside "

@@ -68,7 +68,7 @@ class TBKINConfig(PreTrainedConfig):
     selection_layers: list[int] | None = None
     selection_ramp_steps: int = 500
     knowledge_rule: str = "rel_max"
-    knowledge_threshold: float | int = 0.05
+    knowledge_threshold: float | int = 0.1
     pad_token_id: int | None = 0
 
     def validate_choices(self) -> None:
@@ -95,8 +95,7 @@ class TBKINConfig(PreTrainedConfig):
         for layer in self.selection_layers or ():
             if not 0 <= layer < self.num_hidden_layers:
                 raise ValueError(
-                    f"selection_layers: layer {layer} of {self.num_hidden_layers}; "
-                    "the first is 0."
+                    f"selection_layers: layer {layer} of {self.num_hidden_layers}; the first is 0."
                 )
 
     @classmethod

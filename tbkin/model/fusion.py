@@ -106,9 +106,7 @@ class FusionEncoder(nn.Module):
         count = config.num_hidden_layers
         self.layers = nn.ModuleList(FusionLayer(config) for _ in range(count))
         self.graph_layers = nn.ModuleList(
-            GraphLayer(
-                config.hidden_size, NUM_KINDS, config.hidden_dropout_prob, config.graph_gate
-            )
+            GraphLayer(config.hidden_size, NUM_KINDS, config.hidden_dropout_prob, config.graph_gate)
             for _ in range(count if config.graph_encoder == "relational" else 0)
         )
         self.selecting = set(config.selection_layers or range(count))

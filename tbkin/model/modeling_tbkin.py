@@ -120,9 +120,7 @@ class TBKINModel(TBKINPreTrainedModel):
             key_mask = known.node_keep
             key_bias = known.node_relevance.clamp(min=1e-6).log()
             edge_weight = graph.edge_weight * known.edge_relevance
-        states, weights, keeps = self.fusion(
-            states, key_mask, key_bias, graph, edge_weight, ramp
-        )
+        states, weights, keeps = self.fusion(states, key_mask, key_bias, graph, edge_weight, ramp)
         return TBKINOutput(
             fused_states=states,
             pooled=torch.tanh(self.pooler(states[:, 0])),

@@ -24,7 +24,9 @@ def test_everything_in_the_files_arrives(tiny_root):
         "test": 4,
     }
     path = tiny_root.official / "vqa" / "v2_OpenEnded_mscoco_val2014_questions.json"
-    assert record["files"]["val_questions"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (
+        record["files"]["val_questions"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    )
     questions = json.loads(path.read_text())["questions"]
     rows = {row["question_id"]: row for row in read_split(tiny_root.prepared, "val")}
     assert {q["question_id"]: q["question"] for q in questions} == {
@@ -56,7 +58,9 @@ def test_without_a_validation_file_pictures_are_held_out(tiny_root, tmp_path):
     shutil.copytree(tiny_root.official, root)
     for path in (root / "vqa").glob("*val2014*"):
         path.unlink()
-    vqa.main([f"data.root={root}", f"output={tmp_path / 'p'}", "min_answer_count=2", "val_share=0.25"])
+    vqa.main(
+        [f"data.root={root}", f"output={tmp_path / 'p'}", "min_answer_count=2", "val_share=0.25"]
+    )
     train_rows, val_rows = (read_split(tmp_path / "p", split) for split in ("train", "val"))
     train_ids, val_ids = ({row["image_id"] for row in rows} for rows in (train_rows, val_rows))
     assert (len(train_ids), len(val_ids)) == (24, 8)
