@@ -121,16 +121,19 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def collect_evidence(model: Path, prepared: Path, world: Path, predictions: Path) -> list[Evidence]:
-    """Test questions of every kind that the model answers rightly, and some that it does not."""
+    """Questions of each kind that the model answers rightly, and some wrongly; one a picture."""
     answers = {row["question_id"]: row["answer"] for row in json.loads(predictions.read_text())}
     chosen: list[tuple[dict[str, Any], float]] = []
     kinds: dict[bool, set[str]] = {True: set(), False: set()}
+    pictures: set[int] = set()
     for row in read_split(prepared, "test"):
         accuracy = question_accuracy(answers[row["question_id"]], row["answers"])
         right = accuracy >= 0.9
         limit = SHOWN_RIGHT if right else SHOWN_WRONG
-        if len(kinds[right]) < limit and row["question_type"] not in kinds[right]:
+        fresh = row["question_type"] not in kinds[right] and row["image_id"] not in pictures
+        if fresh and len(kinds[right]) < limit:
             kinds[right].add(row["question_type"])
+            pictures.add(row["image_id"])
             chosen.append((row, accuracy))
     predictor = Predictor(model, prepared / "regions")
     evidence = []

@@ -174,7 +174,13 @@ def fit(
     best: dict[str, Any] = {}
     history: list[dict[str, Any]] = []
     step, began = 0, time.monotonic()
-    bar = tqdm(total=total_steps, desc="training", unit="step", disable=quiet(accelerator))
+    timed = config.max_seconds > 0
+    bar = tqdm(
+        total=round(config.max_seconds) if timed else total_steps,
+        desc="training",
+        unit="s" if timed else "step",
+        disable=quiet(accelerator),
+    )
     with open_log(accelerator, config.output_dir) as log:
         for epoch in range(config.epochs):
             train_loader.set_epoch(epoch)
@@ -196,7 +202,7 @@ def fit(
                 if not accelerator.sync_gradients:
                     continue
                 step += 1
-                bar.update()
+                bar.update(int(time.monotonic() - began) - bar.n if timed else 1)
                 if step % config.log_every == 0:
                     line = {
                         "step": step,

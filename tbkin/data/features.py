@@ -104,7 +104,10 @@ class RegionStore:
                 f"no region store in {self.folder} (manifest.json is missing). "
                 f"Write one with: tbkin prep regions images=DIR output={self.folder}"
             )
-        self.manifest: dict[str, Any] = json.loads(path.read_text())
+        try:
+            self.manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged ({error}); prepare the regions again.") from error
         if self.manifest.get("schema") != SCHEMA:
             raise ValueError(
                 f"{path} has schema {self.manifest.get('schema')!r}, this version reads "
