@@ -9,15 +9,11 @@ The same settings give the same bytes; the detector's dials change nothing but i
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +31,7 @@ from data_prep.tiny_questions import (
 )
 from data_prep.tiny_scenes import SPLITS, draw_scene, generator, paint
 from tbkin.config import help_text, load_config, setting
+from tbkin.files import new_folder
 
 SCHEMA = "tbkin.tiny/1"
 RECORD = "tiny.json"
@@ -91,7 +88,7 @@ def main(arguments: list[str]) -> None:
     if _is_there(output, settings, config.overwrite):
         sys.stdout.write(f"{output} is there, with the same settings: nothing to do.\n")
         return
-    with _new_folder(output) as folder:
+    with new_folder(output.absolute()) as folder:
         counts = _write_world(folder, config)
         record = {"schema": SCHEMA, "settings": settings, "counts": counts}
         write_json(folder / RECORD, {**record, "sha256": _hash_of(folder)})
@@ -121,25 +118,6 @@ def _is_there(output: Path, settings: dict[str, Any], overwrite: bool) -> bool:
         f"{output} holds a tiny world with other settings ({differing}); "
         "choose another output=, or replace it with overwrite=true."
     )
-
-
-@contextlib.contextmanager
-def _new_folder(output: Path) -> Iterator[Path]:
-    """A sibling folder that takes the place of ``output`` once the block has succeeded."""
-    output = output.absolute()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    fresh = output.with_name(f".{output.name}.partial-{os.getpid()}")
-    old = output.with_name(f".{output.name}.old-{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    try:
-        yield fresh
-        if output.exists():
-            output.rename(old)
-        fresh.rename(output)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_world(folder: Path, config: TinyConfig) -> dict[str, dict[str, int]]:

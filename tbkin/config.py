@@ -207,6 +207,7 @@ class TrainConfig:
     max_seconds: float = setting(0.0, "stop, fully decayed, after so many seconds; 0: no limit")
     batch_size: int = setting(32, "examples a batch, over all processes together")
     eval_batch_size: int = setting(128, "examples a batch in evaluation, likewise")
+    validate_every: int = setting(1, "epochs between two validations; the last always counts")
     log_every: int = setting(20, "optimiser steps between two lines of log.jsonl")
     mixed_precision: Literal["no", "bf16", "fp16"] = setting("no", "autocast")
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
@@ -218,7 +219,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        for name in ("epochs", "batch_size", "eval_batch_size", "log_every"):
+        for name in ("epochs", "batch_size", "eval_batch_size", "validate_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}.")
         if self.max_seconds < 0:

@@ -37,7 +37,7 @@ class DemoConfig:
     output: str = setting("demo", "folder to write")
     seed: int = setting(0, "of the world and of the training")
     images: int = setting(3000, "pictures of the world; a tenth each for validation and test")
-    seconds: float = setting(360.0, "training time of the two models, which train side by side")
+    seconds: float = setting(450.0, "training time of the two models, which train side by side")
     parser: str = setting("word_rules", "question parser; the questions come from templates")
 
     def __post_init__(self) -> None:
@@ -178,6 +178,7 @@ def _settings(config: DemoConfig, prepared: Path) -> list[str]:
         f"seed={config.seed}",
         f"max_seconds={config.seconds}",
         "epochs=1000",
+        "validate_every=4",
     ]
 
 

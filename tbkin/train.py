@@ -163,7 +163,7 @@ def fit(
     save: Any,
     monitor: str,
 ) -> dict[str, Any]:
-    """The loop: steps, validation after each epoch, and the best checkpoint.
+    """The loop: steps, validation, and the best checkpoint.
 
     Returns:
         ``best`` and ``history`` of the validation scores, ``steps`` and ``seconds``.
@@ -215,6 +215,9 @@ def fit(
                     }
                     bar.set_postfix(loss=f"{line['loss']:.3f}", epoch=epoch + 1)
                     log(line)
+            done = share_done(accelerator, config, step / total_steps, began) >= 1
+            if (epoch + 1) % config.validate_every and not done and epoch + 1 < config.epochs:
+                continue
             values = validate()
             history.append({"epoch": epoch, "step": step, **values})
             log({"step": step, "epoch": epoch, "validation": values})
@@ -222,7 +225,7 @@ def fit(
             if not best or values[monitor] > best[monitor]:
                 best = {"epoch": epoch, "step": step, **values}
                 save()
-            if share_done(accelerator, config, step / total_steps, began) >= 1:
+            if done:
                 break
     bar.close()
     return {

@@ -204,3 +204,10 @@ def test_init_from_continues_and_refuses_model_settings(tiny_root, trained, tmp_
 def test_defaults_are_those_of_the_tiny_configuration_file():
     given = load_config(TrainConfig, [str(ROOT / "configs" / "tiny" / "vqa.yaml")])
     assert given == load_config(TrainConfig, ["data.parser=word_rules"])
+
+
+def test_validation_every_few_epochs_and_at_the_end(tiny_root, tmp_path):
+    words = ["epochs=5", "validate_every=2"]
+    train_module.main(settings(tiny_root, tmp_path, *words))
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert [one["epoch"] for one in run["history"]] == [1, 3, 4]
