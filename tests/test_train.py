@@ -48,31 +48,6 @@ def test_a_run_learns_and_leaves_its_records(tiny_root, trained):
     assert len(model.config.id2label) == run["data"]["answers"]
 
 
-def test_the_graph_is_what_it_learns_from(tiny_root, tmp_path):
-    """Whether A is left of B is in the aligned relations: 32 questions are enough to see it."""
-    prepared = tmp_path / "prepared"
-    prepared.mkdir()
-    for path in tiny_root.prepared.iterdir():
-        (prepared / path.name).symlink_to(path)
-    for split in ("train", "val", "test"):
-        rows = (tiny_root.prepared / f"{split}.jsonl").read_text().splitlines()
-        kept = [row for row in rows if json.loads(row)["question_type"] == "position"]
-        (prepared / f"{split}.jsonl").unlink()
-        (prepared / f"{split}.jsonl").write_text("\n".join(kept))
-    rows = [(prepared / f"{split}.jsonl").read_text() for split in ("val", "test")]
-    (prepared / "unseen.jsonl").write_text("\n".join(rows))
-
-    def score(name, *changes):
-        output = tmp_path / name
-        words = [f"data.root={prepared}", f"output_dir={output}", "data.parser=word_rules"]
-        words += ["data.val_split=unseen", "batch_size=8", "model.selection_ramp_steps=0"]
-        train_module.main([*words, "epochs=25", *changes])
-        return json.loads((output / "run.json").read_text())["history"][-1]["vqa_accuracy"]
-
-    bare = score("bare", "model.graph_encoder=none", "model.region_labels=false")
-    assert score("graph") >= bare + 0.1
-
-
 def test_same_seed_same_run(tiny_root, tmp_path):
     for name in ("a", "b"):
         train_module.main(settings(tiny_root, tmp_path / name, "epochs=1"))
@@ -88,8 +63,10 @@ def test_accumulation_is_a_larger_batch(tiny_root, tmp_path):
     first, second = (load_file(tmp_path / n / "model.safetensors") for n in ("whole", "halves"))
     assert (json.loads((tmp_path / "whole" / "run.json").read_text())["steps"]) == 5
     assert (json.loads((tmp_path / "halves" / "run.json").read_text())["steps"]) == 5
+    counter = "tbkin.training_steps"  # counts forward passes
+    assert (first.pop(counter), second.pop(counter)) == (5, 10)
     for key, value in first.items():
-        assert torch.allclose(value.float(), second[key].float(), atol=2e-3), key
+        assert torch.allclose(value, second[key], atol=2e-3), key
 
 
 def test_two_processes_equal_one(tiny_root, tmp_path):
