@@ -88,8 +88,8 @@ class KnowledgeSelection(nn.Module):
         edge_relevance, edge_keep = self._edges(node_relevance, node_keep, mean_query, graph, ramp)
         kept = torch.stack(
             [
-                keep.sum() / node_mask.sum().clamp(min=1),
-                (edge_keep & graph.edge_seen).sum() / graph.edge_seen.sum().clamp(min=1),
+                share(keep, node_mask),
+                share(edge_keep, graph.edge_seen),
             ]
         )
         return Knowledge(node_relevance, node_keep, edge_relevance, edge_keep, kept)
@@ -122,3 +122,9 @@ class KnowledgeSelection(nn.Module):
         edge_keep = torch.where(graph.edge_seen, keep[place] & ends, ends)
         edge_relevance = torch.where(graph.edge_seen, weights[place], torch.ones_like(logits))
         return edge_relevance * edge_keep, edge_keep
+
+
+def share(kept: Tensor, there: Tensor) -> Tensor:
+    """Share of what is there that was kept; 1 where nothing is there, for nothing was dropped."""
+    count = there.sum()
+    return torch.where(count > 0, (kept & there).sum() / count.clamp(min=1), 1.0)

@@ -8,6 +8,7 @@ from tbkin.graphs.kinds import CODES, KINDS
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.graph_encoder import RelationalConvolution
 from tbkin.model.heads import TBKINForQuestionAnswering
+from tbkin.model.knowledge import share
 from tbkin.objectives.answer import answer_loss
 
 QUESTION = "What color is the circle to the left of the large red square?"
@@ -607,3 +608,10 @@ def test_settings_take_effect_and_whole_numbers_are_numbers():
 
 def test_a_batch_keeps_its_graph_type(example, collate):
     assert isinstance(collate([example])["graph"], Data)
+
+
+def test_where_nothing_is_there_nothing_was_dropped():
+    nothing = torch.zeros(2, 3, dtype=torch.bool)
+    some = torch.tensor([True, True, False, False])
+    assert share(nothing, nothing).item() == 1.0
+    assert share(torch.tensor([True, False, True, False]), some).item() == 0.5
