@@ -26,7 +26,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,14 @@ class Node:
     Attributes:
         type: one of ``NODE_TYPES``.
         label: class name of a region, name of an attribute, lemma of a word.
-        index: which region of the picture, or which word of the text; -1 for an attribute.
+        index: which region of the picture, or which word of the text; -1 for an attribute, and for
+            what a text implies without saying it ("a clock face": the clock *has* a face).
         role: what a word does in its sentence, one of ``WORD_ROLES``; empty for the others.
         box: xyxy pixels, regions only.
         score: the detector's confidence in [0, 1]; 1 for words.
+        text: a word node's whole phrase as written, lower case ("bed spreads"), where it is not
+            just the word at ``index``.
+        negated: the text says that it is *not* so ("not red", "wearing no hat").
     """
 
     type: str
@@ -64,6 +68,11 @@ class Node:
     role: str = ""
     box: tuple[float, float, float, float] | None = None
     score: float = 1.0
+    text: str = ""
+    negated: bool = False
+
+
+_DEFAULTS = {one.name: one.default for one in fields(Node) if one.default is not MISSING}
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,7 @@ class SceneGraph:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, with the schema's version."""
         nodes = [
-            {key: value for key, value in asdict(node).items() if value not in ("", None, -1)}
+            {key: value for key, value in asdict(node).items() if value != _DEFAULTS.get(key)}
             for node in self.nodes
         ]
         return {
@@ -186,7 +195,7 @@ def _check_node(place: int, node: Node, graph: SceneGraph) -> None:
                 f"node {place} ({node.label}): role {node.role!r}; "
                 f"choose from: {', '.join(WORD_ROLES)}."
             )
-        if not 0 <= node.index < len(graph.words):
+        if not -1 <= node.index < len(graph.words):
             raise ValueError(
                 f"node {place} ({node.label}): word {node.index} of a text of {len(graph.words)}."
             )

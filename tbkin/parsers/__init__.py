@@ -1,8 +1,12 @@
-"""Sentence -> caption graph. A parser is any callable ``(sentence) -> SceneGraph`` of words."""
+"""Sentence -> caption graph. A parser is any callable ``(sentence) -> SceneGraph`` of words.
+
+A parser that is faster on many sentences at once has a method ``many(sentences)`` as well, which
+yields their graphs in order; :func:`parse_many` uses it where there is one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from tbkin.config import choose
 from tbkin.graphs.scene_graph import SceneGraph
@@ -28,3 +32,9 @@ def resolve_parser(name: str) -> str:
 def load_parser(name: str = "auto") -> Parser:
     """The parser of that name, ready to use."""
     return PARSERS[resolve_parser(name)]()
+
+
+def parse_many(parser: Parser, sentences: Iterable[str]) -> Iterator[SceneGraph]:
+    """The graph of each sentence, in order; in batches where the parser can."""
+    many = getattr(parser, "many", None)
+    return many(sentences) if many is not None else map(parser, sentences)

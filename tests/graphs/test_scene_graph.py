@@ -92,7 +92,7 @@ REGION, WORD = NODES[0], NODES[2]
         ),
         (replace(WORD, role=""), r"role ''"),
         (replace(WORD, index=2), r"^node 3 \(dog\): word 2 of a text of 2\.$"),
-        (replace(WORD, index=-1), r"word -1 of a text of 2"),
+        (replace(WORD, index=-2), r"word -2 of a text of 2"),
         (replace(REGION, box=None), r"^node 3 \(dog\): a region needs a finite box"),
         (replace(REGION, box=(0, 0, float("nan"), 5)), r"needs a finite box"),
         (replace(REGION, box=(0, 0, 11, 5)), r"leaves the picture of 10 x 20 pixels"),
