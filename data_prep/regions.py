@@ -1,54 +1,53 @@
 """Regions and features of pictures: ``tbkin prep regions images=DIR output=DIR detector=grid``.
 
 Boxes come from a detector: ``grid`` (cells, for any picture), ``annotated`` (COCO instances),
-``detected`` (a detector's output in the same layout, with its labels and scores) or
-``precomputed`` (region features in npz files). Features are the regions' own pixels unless the
-detector brings its own.
+``detected`` (a detector's output in the same layout, with its labels and scores), ``precomputed``
+(bottom-up features in any of their layouts), ``huggingface`` (any transformers object detector)
+or ``onnx`` (a file in YOLOX's layout). Features are the detector's own, else the regions' pixels.
+
+A stopped run goes on where it was with the same command, and several processes share the pictures:
+``accelerate launch --num_processes 4 -m data_prep regions …``.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from tqdm import tqdm
-
-from tbkin.config import choose, help_text, load_config, setting
-from tbkin.data.features import fingerprint, write_regions
-from tbkin.detectors import DETECTORS
+from tbkin.config import help_text, load_config, setting
+from tbkin.data.extraction import fingerprint_of, regions_of
+from tbkin.data.features import IMAGES_A_SHARD, write_manifest, write_shard
+from tbkin.detectors import Detector, DetectorSettings, build_detector
 from tbkin.detectors.grid import Grid
-from tbkin.detectors.pixels import SIDE, open_picture, pixel_features
+from tbkin.detectors.pixels import open_picture
 from tbkin.detectors.precomputed import image_number
+from tbkin.files import put_in_place
 from tbkin.graphs.regions import Regions
+from tbkin.resume import clean, write_shards
 
-PICTURES = (".jpg", ".jpeg", ".png")
-
-
-@dataclass
-class DetectorSettings:
-    """Which boxes a picture gets."""
-
-    name: str = setting("grid", "grid, annotated, detected or precomputed")
-    rows: int = setting(6, "grid: rows of cells")
-    columns: int = setting(6, "grid: columns of cells")
-    boxes: list[str] = setting([], "annotated, detected: COCO-style files, as [a.json,b.json]")
-    features: str = setting("", "precomputed: folder with one npz a picture")
-    missing: Literal["grid", "error"] = setting(
-        "grid", "annotated: what a picture gets that the files do not list"
-    )
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+Unreadable = Literal["error", "skip"]
 
 
 @dataclass
 class RegionsConfig:
     """One run of the step."""
 
-    images: str = setting("", "folder of pictures whose names end in a number")
+    images: str = setting("", "folder of pictures, at any depth, or one picture")
     output: str = setting("", "region store to write")
-    overwrite: bool = setting(False, "replace a store that is there")
+    overwrite: bool = setting(False, "replace a store that is there, begun or finished")
+    ids: Literal["auto", "number", "name"] = setting(
+        "auto",
+        "image ids: the number at the end of the name, or the path below images without suffix; "
+        "auto: numbers if every picture has one of its own",
+    )
+    unreadable: Unreadable = setting("error", "what a file gets that is no picture: error or skip")
     detector: DetectorSettings = field(default_factory=DetectorSettings)
 
 
@@ -63,60 +62,125 @@ def main(arguments: list[str]) -> None:
     output = Path(config.output)
     if not make_way(output, config.overwrite):
         return
-    paths = find_pictures([Path(config.images)])
-    count = extract(paths, config.detector, output)
-    sys.stdout.write(f"{output}: regions of {count} pictures\n")
+    paths = find_pictures([Path(config.images)], config.ids)
+    if not paths:
+        raise FileNotFoundError(
+            f"no pictures in {config.images}; looked for {', '.join(PICTURES)} at any depth"
+            + (" whose names end in a number." if config.ids == "number" else ".")
+        )
+    count = extract(
+        paths, config.detector, output, config.unreadable, overwrite=config.overwrite
+    )
+    if count is None:
+        sys.stdout.write(f"{output}: this process has done its share\n")
+    else:
+        sys.stdout.write(f"{output}: regions of {count} pictures\n")
 
 
-def extract(paths: Mapping[str, Path], settings: DetectorSettings, output: Path) -> int:
-    """Write the regions of some pictures; return how many pictures.
+def extract(
+    paths: Mapping[str, Path],
+    settings: DetectorSettings,
+    output: Path,
+    unreadable: Unreadable = "error",
+    *,
+    overwrite: bool = False,
+) -> int | None:
+    """Write the regions of some pictures; go on with what an earlier run of the same began.
 
     Args:
         paths: image id -> picture.
         settings: of the detector.
-        output: the store to write.
+        output: the store to write; what is there is replaced when all is done.
+        unreadable: what happens to a file that is no picture.
+        overwrite: forget what an earlier run began.
+
+    Returns:
+        The number of pictures; None when other processes have not finished their share.
     """
     detector = build_detector(settings)
-    brings_features = settings.name == "precomputed"
-    extractor = "precomputed" if brings_features else f"pixels {SIDE}x{SIDE}"
-    mark = fingerprint(extractor, "", detector.policy)
-    return write_regions(output, _regions(paths, detector, settings.missing), mark)
+    mark = fingerprint_of(detector)
+    unfinished = output.with_name(f"{output.name}.unfinished")
+    names = "\n".join(f"{image_id}\t{path.name}" for image_id, path in paths.items())
+    shards = write_shards(
+        unfinished,
+        paths.items(),
+        lambda path, items: _write(path, items, detector, settings.missing, unreadable),
+        {
+            "fingerprint": mark,
+            "detector": asdict(settings),
+            "unreadable": unreadable,
+            "pictures": len(paths),
+            "names": sha256(names.encode()).hexdigest(),
+        },
+        suffix=".safetensors",
+        size=IMAGES_A_SHARD,
+        overwrite=overwrite,
+        unit="picture",
+        total=len(paths),
+    )
+    if shards is None:
+        return None
+    try:
+        count = write_manifest(unfinished, shards, mark)
+        notes = json.loads((unfinished / "manifest.json").read_text())["notes"]
+        clean(unfinished)
+        put_in_place(unfinished, output)
+    except FileNotFoundError:
+        if not (output / "manifest.json").is_file():  # else another process was quicker
+            raise
+        return None
+    _tell(notes, len(paths))
+    return count
 
 
-def build_detector(settings: DetectorSettings) -> Any:
-    """The detector that the settings name."""
-    kind = choose(DETECTORS, settings.name, "detector")
-    if settings.name == "grid":
-        return kind(settings.rows, settings.columns)
-    if settings.name in ("annotated", "detected"):
-        if not settings.boxes:
-            raise ValueError(
-                f"detector {settings.name} needs detector.boxes=[FILE]: boxes in COCO's layout."
-            )
-        return kind(settings.boxes)
-    if not settings.features:
-        raise ValueError("detector precomputed needs detector.features=DIR: one npz a picture.")
-    return kind(settings.features)
-
-
-def find_pictures(folders: Iterable[Path]) -> dict[str, Path]:
-    """Image id -> file, for every picture below some folders whose name ends in a number.
+def find_pictures(
+    folders: Iterable[Path], ids: Literal["auto", "number", "name"] = "number"
+) -> dict[str, Path]:
+    """Image id -> file, for every picture below some folders.
 
     A folder may hold an ``index.json``, a list of ``{"image_id", "file"}``, for pictures that lie
-    elsewhere; ``file`` is relative to it.
+    elsewhere; ``file`` is relative to it. A picture may also be named by itself.
+
+    Args:
+        folders: where to look, at any depth.
+        ids: ``number``: pictures whose name ends in a number, by that number, the first of equal
+            ones; ``name``: by the path below the folder, without suffix; ``auto``: by number if
+            every picture has one of its own, else by name.
+
+    Raises:
+        FileNotFoundError: a folder that is missing.
+        ValueError: two pictures of one name.
     """
-    found: dict[str, Path] = {}
+    indexed: dict[str, Path] = {}
+    found: list[tuple[str, Path]] = []  # name, path
     for folder in folders:
+        if folder.is_file():
+            found.append((folder.stem, folder))
+            continue
         if not folder.is_dir():
             raise FileNotFoundError(f"no picture folder {folder}.")
         index = folder / "index.json"
         if index.is_file():
             for entry in json.loads(index.read_text(encoding="utf-8")):
-                found[str(entry["image_id"])] = folder / entry["file"]
+                indexed[str(entry["image_id"])] = folder / entry["file"]
         for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() in PICTURES and path.stem[-1:].isdigit():
-                found.setdefault(image_number(path), path)
-    return found
+            if path.suffix.lower() in PICTURES:
+                found.append((path.relative_to(folder).with_suffix("").as_posix(), path))
+    if ids == "auto":
+        numbers = [image_number(path) for _, path in found]
+        ids = "number" if all(numbers) and len(set(numbers)) == len(numbers) else "name"
+    if ids == "number":
+        for _, path in found:
+            if re.search(r"\d$", path.stem):
+                indexed.setdefault(image_number(path), path)
+        return indexed
+    for name, path in found:
+        if indexed.setdefault(name, path) != path:
+            raise ValueError(
+                f"{indexed[name]} and {path} would both have the id {name!r}; rename one, or give "
+                "an index.json with [{image_id, file}]."
+            )
+    return indexed
 
 
 def make_way(output: Path, overwrite: bool) -> bool:
@@ -127,31 +191,59 @@ def make_way(output: Path, overwrite: bool) -> bool:
     return True
 
 
-def _regions(paths: Mapping[str, Path], detector: Any, missing: str) -> Iterator[Regions]:
-    """Detect, and add pixel features where there are none."""
-    substitutes = 0
-    for image_id, path in tqdm(paths.items(), desc="regions", unit="picture", disable=None):
-        image = open_picture(path)
-        try:
-            regions = detector(image, image_id)
-        except LookupError:
-            if missing == "error":
-                raise
-            substitutes += 1
-            regions = Grid()(image, image_id)
-        if regions.features is None:
-            regions.features = pixel_features(image, regions.boxes)
-        yield regions
-    if substitutes:
-        sys.stderr.write(
-            f"{substitutes} of {len(paths)} pictures have no annotated boxes; they got a grid "
-            "(detector.missing=error refuses)\n"
-        )
-
-
 def short_detector(arguments: list[str]) -> list[str]:
     """``detector=grid`` is short for ``detector.name=grid``."""
     return [
         word.replace("detector=", "detector.name=", 1) if word.startswith("detector=") else word
         for word in arguments
     ]
+
+
+def _write(
+    path: Path,
+    items: Iterator[tuple[str, Path]],
+    detector: Detector,
+    missing: str,
+    unreadable: Unreadable,
+) -> None:
+    notes: dict[str, str] = {}
+    write_shard(path, _regions(items, detector, missing, unreadable, notes), notes)
+
+
+def _regions(
+    items: Iterator[tuple[str, Path]],
+    detector: Detector,
+    missing: str,
+    unreadable: Unreadable,
+    notes: dict[str, str],
+) -> Iterator[Regions]:
+    for image_id, path in items:
+        try:
+            image = open_picture(path)
+        except ValueError as error:
+            if unreadable == "error":
+                raise ValueError(
+                    f"{error} What is done is kept: mend or remove the file, or add "
+                    "unreadable=skip, and start the same command again."
+                ) from error
+            notes[image_id] = f"left out: {error}"
+            continue
+        try:
+            yield regions_of(detector, image, image_id)
+        except LookupError:
+            if missing == "error":
+                raise
+            notes[image_id] = "grid: the detector's files do not list it"
+            yield regions_of(Grid(), image, image_id)
+
+
+def _tell(notes: dict[str, str], pictures: int) -> None:
+    grids = sum(note.startswith("grid") for note in notes.values())
+    if grids:
+        sys.stderr.write(
+            f"{grids} of {pictures} pictures have no annotated boxes; they got a grid "
+            "(detector.missing=error refuses)\n"
+        )
+    if len(notes) > grids:
+        left_out = [note for note in notes.values() if not note.startswith("grid")]
+        sys.stderr.write(f"{len(left_out)} of {pictures} pictures {left_out[0]}\n")

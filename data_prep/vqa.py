@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_prep.regions import DetectorSettings, extract, find_pictures, make_way, short_detector
+from data_prep.regions import extract, find_pictures, make_way, short_detector
 from tbkin.answers import build_answer_vocabulary, normalize_answer
 from tbkin.config import help_text, load_config, setting
 from tbkin.data.prepared import SCHEMA, default_output
 from tbkin.data.vqa_files import join, read_annotations, read_questions
-from tbkin.files import file_hash, new_folder, write_json, write_text
+from tbkin.detectors import DetectorSettings
+from tbkin.files import file_hash, new_folder, put_in_place, write_json, write_text
 
 SUBSETS = {  # split -> the official files' name for it
     "train": "train2014",
@@ -87,13 +88,17 @@ def main(arguments: list[str]) -> None:
             "lower min_answer_count."
         )
     detector = _with_boxes(config.detector, config.data.root)
+    store = output.with_name(f"{output.name}.regions")  # the long part, which can be resumed
+    if extract(pictures, detector, store, overwrite=config.overwrite) is None:
+        sys.stdout.write(f"{store}: this process has done its share\n")
+        return
 
     with new_folder(output) as unfinished:
         for split, rows in splits.items():
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             write_text(unfinished / f"{split}.jsonl", lines)
         write_json(unfinished / "answers.json", labels)
-        extract(pictures, detector, unfinished / "regions")
+        put_in_place(store, unfinished / "regions")
         record = {
             "schema": SCHEMA,
             "task": "vqa",

@@ -26,6 +26,11 @@ def new_folder(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+    put_in_place(unfinished, folder)
+
+
+def put_in_place(unfinished: Path, folder: Path) -> None:
+    """Rename a finished folder to its own name; what was there before is replaced."""
     old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
     if folder.exists():
         folder.rename(old)

@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
-from tbkin.config import choose, help_text, load_config, setting
+from tbkin.config import help_text, load_config, setting
 from tbkin.data.collate import Collator
+from tbkin.data.extraction import fingerprint_of, regions_of
 from tbkin.data.features import RegionStore, check_fingerprint
 from tbkin.data.processing_tbkin import TBKINProcessor, most_confident
-from tbkin.detectors import DETECTORS
-from tbkin.detectors.pixels import open_picture, pixel_features
+from tbkin.detectors import build_detector
+from tbkin.detectors.pixels import open_picture
 from tbkin.detectors.precomputed import image_number
 from tbkin.graphs.build import build_scene_graph
 from tbkin.graphs.regions import Regions
@@ -80,10 +82,7 @@ class Predictor:
         """The picture's regions with features, from the store or the model's own detector."""
         if self.store is not None:
             return self.store[image_id]
-        regions = self._detector()(image, image_id)
-        if regions.features is None:
-            regions.features = pixel_features(image, regions.boxes)
-        return regions
+        return regions_of(self._detector, image, image_id)
 
     @torch.no_grad()
     def explain(self, image: Image.Image, regions: Regions, question: str) -> Evidence:
@@ -175,14 +174,13 @@ class Predictor:
         attributes = [graph.nodes[node].label for node in graph.of_type("attribute")]
         return [*tokens, *regions, *(attributes if self.model.tbkin.attributes else [])]
 
+    @cached_property
     def _detector(self) -> Any:
-        settings = dict(self.processor.detector)
-        kind = choose(DETECTORS, settings["name"], "detector")
-        if settings["name"] == "grid":
-            return kind(settings.get("rows", 6), settings.get("columns", 6))
-        if settings["name"] == "precomputed":
-            return kind(settings["features"])
-        return kind(settings["boxes"])
+        detector = build_detector(self.processor.detector)
+        if self.processor.fingerprint:
+            found = fingerprint_of(detector)
+            check_fingerprint(self.processor.fingerprint, found, "the detector of the checkpoint")
+        return detector
 
 
 def main(arguments: list[str]) -> None:

@@ -2,20 +2,22 @@
 
 ::
 
-    FOLDER/manifest.json            schema, fingerprint, names of labels and attributes, shards
+    FOLDER/manifest.json            schema, fingerprint, names of labels and attributes, shards,
+                                    notes (image id -> what was done about it)
     FOLDER/shard-00000.safetensors  boxes (N, 4) f32 xyxy pixels, features (N, F) f16, scores (N,),
                                     labels (N,), attributes (N, K), attribute_scores (N, K),
-                                    relations (M, 4) and their scores (M,), images (P, 7)
+                                    relations (M, 4) and their scores (M,), images (P, 6)
 
-A row of ``images`` holds: image id, width, height, first and last + 1 row of its regions, first
-and last + 1 row of its relations. Loader processes share the mapped pages (why safetensors: it is
-nearly as quick as Arrow, holds no pickle, and is installed anyway).
+A row of ``images`` holds: width, height, first and last + 1 row of its regions, first and last + 1
+row of its relations. A shard's metadata name its image ids, labels, attributes and predicates, so
+that shards can be written in any order and by any process. Loader processes share the mapped pages
+(why safetensors: it is nearly as quick as Arrow, holds no pickle, and is installed anyway).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,10 @@ from torch import Tensor
 from tbkin.files import new_folder, write_json
 from tbkin.graphs.regions import Regions
 
-SCHEMA = "tbkin.regions/1"
-IMAGES_A_SHARD = 1000
+SCHEMA = "tbkin.regions/2"
+IMAGES_A_SHARD = 250
 NO_ATTRIBUTE = -1
+NAMED = ("labels", "attributes", "predicates")
 
 
 def fingerprint(extractor: str, weights: str, boxes: str) -> dict[str, str]:
@@ -50,39 +53,79 @@ def write_regions(
 
     Args:
         folder: what is there already is replaced.
-        regions: one entry a picture, with ``features`` and a numeric ``image_id``.
+        regions: one entry a picture, with ``features`` and an ``image_id``.
         mark: from :func:`fingerprint`.
         shard_size: pictures a shard.
     """
-    names = _Names()
-    shards: list[str] = []
+    shards: list[Path] = []
     waiting: list[Regions] = []
-    count = 0
     with new_folder(folder) as unfinished:
 
         def flush() -> None:
-            shard = f"shard-{len(shards):05d}.safetensors"
-            save_file(_tensors(waiting, names), unfinished / shard)
-            shards.append(shard)
+            shards.append(unfinished / f"shard-{len(shards):05d}.safetensors")
+            write_shard(shards[-1], waiting)
             waiting.clear()
 
         for entry in regions:
             waiting.append(entry)
-            count += 1
             if len(waiting) == shard_size:
                 flush()
         if waiting:
             flush()
-        manifest = {
-            "schema": SCHEMA,
-            "fingerprint": mark,
-            "images": count,
-            "labels": names.labels,
-            "attributes": names.attributes,
-            "predicates": names.predicates,
-            "shards": shards,
-        }
-        write_json(unfinished / "manifest.json", manifest)
+        return write_manifest(unfinished, shards, mark)
+
+
+def write_shard(
+    path: Path, regions: Iterable[Regions], notes: Mapping[str, str] | None = None
+) -> None:
+    """Write some pictures' regions to one file.
+
+    Args:
+        path: the file.
+        regions: one entry a picture, with ``features`` and an ``image_id``.
+        notes: image id -> what was done about it ("unreadable, left out"); read after ``regions``.
+
+    Raises:
+        ValueError: regions without features, or with such as half precision cannot hold.
+    """
+    names = _Names()
+    entries = list(regions)
+    tensors = _tensors(entries, names)
+    metadata = {"images": [entry.image_id for entry in entries], "notes": dict(notes or {})}
+    metadata |= {kind: list(names.codes[kind]) for kind in NAMED}
+    save_file(tensors, path, {key: json.dumps(value) for key, value in metadata.items()})
+
+
+def write_manifest(folder: Path, shards: Sequence[Path], mark: dict[str, str]) -> int:
+    """Make a folder of shards a store; return the number of pictures.
+
+    Raises:
+        ValueError: two pictures have the same id.
+    """
+    names: dict[str, dict[str, None]] = {kind: {} for kind in NAMED}
+    seen: set[str] = set()
+    notes: dict[str, str] = {}
+    count = 0
+    for path in shards:
+        with safe_open(path, framework="pt") as file:
+            metadata = _metadata(file)
+        for kind in NAMED:
+            names[kind].update(dict.fromkeys(metadata[kind]))
+        for image_id in metadata["images"]:
+            if image_id in seen:
+                raise ValueError(f"{folder}: two pictures have the id {image_id!r}.")
+            seen.add(image_id)
+        notes.update(metadata["notes"])
+        count += len(metadata["images"])
+    manifest = {
+        "schema": SCHEMA,
+        "fingerprint": mark,
+        "images": count,
+        **{kind: list(known) for kind, known in names.items()},
+        "notes": notes,
+        "shards": [path.name for path in shards],
+    }
+    write_json(folder / "manifest.json", manifest)
     return count
 
 
@@ -117,11 +160,14 @@ class RegionStore:
         self.places: dict[str, tuple[int, int]] = {}
         self._open: dict[int, Any] = {}
         self._images: list[Tensor] = []
+        self._names: list[dict[str, list[str]]] = []
         for number in range(len(self.manifest["shards"])):
-            images = self._shard(number).get_tensor("images")
-            self._images.append(images)
-            for row, image_id in enumerate(images[:, 0].tolist()):
-                self.places[str(image_id)] = (number, row)
+            shard = self._shard(number)
+            metadata = _metadata(shard)
+            self._images.append(shard.get_tensor("images"))
+            self._names.append({kind: metadata[kind] for kind in NAMED})
+            for row, image_id in enumerate(metadata["images"]):
+                self.places[image_id] = (number, row)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -144,9 +190,8 @@ class RegionStore:
             )
         number, row = place
         shard = self._shard(number)
-        _, width, height, start, stop, first, last = self._images[number][row].tolist()
-        labels, attributes = self.manifest["labels"], self.manifest["attributes"]
-        predicates = self.manifest["predicates"]
+        width, height, start, stop, first, last = self._images[number][row].tolist()
+        labels, attributes, predicates = (self._names[number][kind] for kind in NAMED)
 
         def rows(name: str, begin: int = start, end: int = stop) -> Tensor:
             return shard.get_slice(name)[begin:end]
@@ -205,17 +250,15 @@ class _Names:
     """Strings -> codes, in the order in which they come."""
 
     def __init__(self) -> None:
-        self.labels: list[str] = []
-        self.attributes: list[str] = []
-        self.predicates: list[str] = []
-        self._codes: dict[str, dict[str, int]] = {"labels": {}, "attributes": {}, "predicates": {}}
+        self.codes: dict[str, dict[str, int]] = {kind: {} for kind in NAMED}
 
     def code(self, kind: str, name: str) -> int:
-        codes = self._codes[kind]
-        if name not in codes:
-            codes[name] = len(codes)
-            getattr(self, kind).append(name)
-        return codes[name]
+        return self.codes[kind].setdefault(name, len(self.codes[kind]))
+
+
+def _metadata(file: Any) -> dict[str, Any]:
+    """What :func:`write_shard` noted in a shard."""
+    return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
 
 
 def _tensors(entries: list[Regions], names: _Names) -> dict[str, Tensor]:
@@ -236,9 +279,7 @@ def _tensors(entries: list[Regions], names: _Names) -> dict[str, Tensor]:
         for subject, predicate, target, score in entry.relations:
             relations.append((subject, names.code("predicates", predicate), target, score))
         stop = start + len(entry)
-        images.append(
-            (int(entry.image_id), entry.width, entry.height, start, stop, first, len(relations))
-        )
+        images.append((entry.width, entry.height, start, stop, first, len(relations)))
         start = stop
         for pairs in entry.attributes:
             padding = [NO_ATTRIBUTE] * (width - len(pairs))
@@ -246,10 +287,11 @@ def _tensors(entries: list[Regions], names: _Names) -> dict[str, Tensor]:
             attribute_scores.append([score for _, score in pairs] + [0.0] * len(padding))
     labels = [names.code("labels", label) for entry in entries for label in entry.labels]
     scores = [score for entry in entries for score in entry.scores]
+    nothing = [torch.zeros(0, 0)]  # a shard whose pictures were all unreadable
     return {
-        "images": torch.tensor(images, dtype=torch.int64),
-        "boxes": torch.cat([entry.boxes for entry in entries]).float(),
-        "features": torch.cat([entry.features for entry in entries]).half(),
+        "images": torch.tensor(images, dtype=torch.int64).reshape(-1, 6),
+        "boxes": torch.cat([entry.boxes for entry in entries] or nothing).float().reshape(-1, 4),
+        "features": torch.cat([entry.features for entry in entries] or nothing).half(),
         "labels": torch.tensor(labels, dtype=torch.int32),
         "scores": torch.tensor(scores, dtype=torch.float32),
         "attributes": torch.tensor(attributes, dtype=torch.int32).reshape(-1, width),

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from tbkin.data.features import RegionStore, check_fingerprint, fingerprint, write_regions
+from tbkin.data.features import (
+    RegionStore,
+    check_fingerprint,
+    fingerprint,
+    write_manifest,
+    write_regions,
+    write_shard,
+)
 from tbkin.graphs.regions import Regions
 
 MARK = fingerprint("pixels 2x2", "", "grid 2x2")
@@ -130,7 +137,7 @@ def test_another_schema_is_refused(tmp_path, pictures):
     path = tmp_path / "store" / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": "tbkin.regions/0"}))
     with pytest.raises(
-        ValueError, match=r"'tbkin\.regions/0', this version reads 'tbkin\.regions/1'"
+        ValueError, match=r"'tbkin\.regions/0', this version reads 'tbkin\.regions/2'"
     ):
         RegionStore(tmp_path / "store")
 
@@ -158,6 +165,28 @@ def test_a_fingerprint_that_differs_names_both():
     assert "grid" not in str(error.value)  # what agrees is not named
     with pytest.raises(ValueError, match=r"boxes: trained on 'grid 2x2', got None"):
         check_fingerprint(MARK, {"extractor": "pixels 2x2", "weights": ""}, "prepared/x")
+
+
+def test_ids_may_be_any_text_and_must_differ(tmp_path, regions):
+    other = replace(regions, image_id="holiday/IMG 7 ü", labels=["a", "b", "c", "a"])
+    write_regions(tmp_path / "store", [regions, other], MARK, shard_size=1)
+    store = RegionStore(tmp_path / "store")
+    same(store["holiday/IMG 7 ü"], other)
+    assert store.manifest["labels"] == ["circle", "square", "star", "cross", "a", "b", "c"]
+    with pytest.raises(ValueError, match="two pictures have the id '7'"):
+        write_regions(tmp_path / "twice", [regions, regions], MARK, shard_size=1)
+
+
+def test_shards_of_several_processes_become_one_store(tmp_path, pictures):
+    paths = [tmp_path / f"shard-0000{n}.safetensors" for n in range(3)]
+    write_shard(paths[2], [pictures[2]])
+    write_shard(paths[0], pictures[:2], {"8": "no boxes"})
+    write_shard(paths[1], [], {"9": "unreadable"})
+    assert write_manifest(tmp_path, paths, MARK) == 3
+    store = RegionStore(tmp_path)
+    for expected in pictures:
+        same(store[expected.image_id], expected)
+    assert store.manifest["notes"] == {"8": "no boxes", "9": "unreadable"}
 
 
 class Pictures(Dataset):

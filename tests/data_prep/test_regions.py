@@ -22,7 +22,7 @@ def pictures(tmp_path):
 
 def test_grid_of_a_folder(pictures, tmp_path):
     output = tmp_path / "store"
-    regions.main([f"images={pictures}", f"output={output}", "detector=grid", "detector.rows=2"])
+    regions.main([f"images={pictures}", f"output={output}", "detector=grid", "detector.rows=2", "ids=number"])
     store = RegionStore(output)
     assert set(store.places) == {"42", "7"}
     assert store["42"].boxes[0].tolist() == [0, 0, 10, 20]
@@ -37,9 +37,111 @@ def test_pictures_that_an_index_names_elsewhere(pictures, tmp_path):
     root.mkdir()
     index = [{"image_id": 42, "file": "../pictures/COCO_val2014_000000000042.png"}]
     (root / "index.json").write_text(json.dumps(index))
-    found = regions.find_pictures([root])
-    assert list(found) == ["42"]
-    assert found["42"].is_file()
+    for ids in ("number", "name", "auto"):
+        found = regions.find_pictures([root], ids)
+        assert list(found) == ["42"]
+        assert found["42"].is_file()
+
+
+def test_ids_are_numbers_where_every_picture_has_its_own(pictures):
+    by_number = regions.find_pictures([pictures], "number")
+    assert {key: path.name for key, path in by_number.items()} == {
+        "42": "COCO_val2014_000000000042.png",
+        "7": "7.jpg",
+    }
+    names = {"COCO_val2014_000000000042", "deep/7", "no-number"}
+    assert set(regions.find_pictures([pictures], "name")) == names
+    assert set(regions.find_pictures([pictures], "auto")) == names  # one has no number
+    (pictures / "no-number.png").unlink()
+    assert set(regions.find_pictures([pictures], "auto")) == {"42", "7"}
+    Image.new("RGB", (5, 5)).save(pictures / "other-42.png")  # 42 again: names tell them apart
+    assert "other-42" in regions.find_pictures([pictures], "auto")
+    assert set(regions.find_pictures([pictures / "deep" / "7.jpg"], "auto")) == {"7"}
+
+
+def test_two_pictures_of_one_name_are_refused(pictures):
+    Image.new("RGB", (5, 5)).save(pictures / "no-number.jpg")
+    with pytest.raises(ValueError, match=r"no-number\.jpg and .*no-number\.png would both"):
+        regions.find_pictures([pictures], "name")
+
+
+def test_a_folder_without_pictures(tmp_path):
+    (tmp_path / "a.txt").write_text("no picture")
+    with pytest.raises(FileNotFoundError, match=r"no pictures in .*looked for \.jpg"):
+        regions.main([f"images={tmp_path}", f"output={tmp_path / 's'}"])
+    assert not (tmp_path / "s").exists()
+
+
+def many(folder, count):
+    folder.mkdir()
+    for number in range(count):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
+
+
+def test_a_stopped_run_goes_on_where_it_was(tmp_path, monkeypatch):
+    many(tmp_path / "pictures", 12)
+    monkeypatch.setattr(regions, "IMAGES_A_SHARD", 5)
+    words = [f"images={tmp_path / 'pictures'}", f"output={tmp_path / 's'}"]
+    opened = []
+    real = regions.open_picture
+
+    def failing(path):
+        opened.append(path.name)
+        if len(opened) == 8:
+            raise KeyboardInterrupt
+        return real(path)
+
+    monkeypatch.setattr(regions, "open_picture", failing)
+    with pytest.raises(KeyboardInterrupt):
+        regions.main(words)
+    assert not (tmp_path / "s").exists()
+    regions.main(words)
+    assert len(opened) == 8 + 7  # the first five are not read again
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "s"]
+    names = sorted(path.name for path in (tmp_path / "s").iterdir())
+    assert names == ["manifest.json", *(f"shard-0000{n}.safetensors" for n in range(3))]
+    store = RegionStore(tmp_path / "s")
+    assert sorted(store.places, key=int) == [str(n) for n in range(12)]
+    for number in range(12):
+        assert store[number].features[0, 0].item() == pytest.approx(number / 255, abs=1e-4)
+
+
+def test_other_settings_do_not_mix_into_a_stopped_run(tmp_path, monkeypatch):
+    many(tmp_path / "pictures", 3)
+    words = [f"images={tmp_path / 'pictures'}", f"output={tmp_path / 's'}"]
+    monkeypatch.setattr(regions, "write_manifest", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        regions.main(words)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="begun with other settings .*grid 6x6.*grid 2x6"):
+        regions.main([*words, "detector.rows=2"])
+    regions.main([*words, "detector.rows=2", "overwrite=true"])
+    assert RegionStore(tmp_path / "s").fingerprint["boxes"] == "grid 2x6"
+
+
+def test_processes_share_the_pictures(tmp_path, monkeypatch, capsys):
+    many(tmp_path / "pictures", 12)
+    monkeypatch.setattr(regions, "IMAGES_A_SHARD", 5)
+    words = [f"images={tmp_path / 'pictures'}", f"output={tmp_path / 's'}"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        regions.main(words)
+    assert "has done its share" in capsys.readouterr().out
+    assert len(RegionStore(tmp_path / "s")) == 12
+
+
+def test_a_file_that_is_no_picture(tmp_path, capsys):
+    many(tmp_path / "pictures", 3)
+    (tmp_path / "pictures" / "1.png").write_bytes(b"not a picture")
+    words = [f"images={tmp_path / 'pictures'}", f"output={tmp_path / 's'}"]
+    with pytest.raises(ValueError, match=r"1\.png is not a readable picture.*unreadable=skip"):
+        regions.main(words)
+    regions.main([*words, "unreadable=skip", "overwrite=true"])
+    store = RegionStore(tmp_path / "s")
+    assert set(store.places) == {"0", "2"}
+    assert "1.png is not a readable picture" in store.manifest["notes"]["1"]
+    assert "1 of 3 pictures left out" in capsys.readouterr().err
 
 
 def test_unlisted_pictures_get_a_grid_or_an_error(pictures, tmp_path, capsys):
@@ -50,7 +152,7 @@ def test_unlisted_pictures_get_a_grid_or_an_error(pictures, tmp_path, capsys):
         "annotations": [{"image_id": 42, "category_id": 1, "bbox": [10, 10, 20, 20]}],
     }
     boxes.write_text(json.dumps(content))
-    words = [f"images={pictures}", "detector=annotated", f"detector.boxes=[{boxes}]"]
+    words = [f"images={pictures}", "ids=number", "detector=annotated", f"detector.boxes=[{boxes}]"]
     regions.main([*words, f"output={tmp_path / 'a'}"])
     assert "1 of 2 pictures have no annotated boxes" in capsys.readouterr().err
     store = RegionStore(tmp_path / "a")
@@ -67,7 +169,7 @@ def test_features_that_somebody_else_extracted(pictures, tmp_path):
     folder.mkdir()
     for name in ("COCO_val2014_000000000042.jpg.npz", "7.npz"):
         np.savez(folder / name, x=np.ones((2, 16), np.float32), bbox=np.array([[0, 0, 9, 9]] * 2))
-    words = [f"images={pictures}", f"output={tmp_path / 's'}", "detector=precomputed"]
+    words = [f"images={pictures}", f"output={tmp_path / 's'}", "ids=number", "detector=precomputed"]
     regions.main([*words, f"detector.features={folder}"])
     assert RegionStore(tmp_path / "s")["7"].features.shape == (2, 16)
-    assert RegionStore(tmp_path / "s").fingerprint["extractor"] == "precomputed"
+    assert RegionStore(tmp_path / "s").fingerprint["extractor"].startswith("precomputed")

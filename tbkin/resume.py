@@ -1,0 +1,132 @@
+"""Long jobs in numbered shards: what is finished stays finished, and processes share the work.
+
+Every shard is written under a temporary name and renamed, so that a killed job loses at most the
+shard in flight; the same command goes on where it stopped. Process ``r`` of ``n`` writes the shards
+``r, r + n, …``. Processes do not talk to one another: who sees that all shards are there, joins
+them, so that they may as well run on several machines over one disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+from tbkin.files import write_json
+
+T = TypeVar("T")
+SETTINGS = "settings.json"
+
+
+def this_process() -> tuple[int, int]:
+    """(index, number) of the processes that accelerate or torchrun started; (0, 1) without."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def write_shards(
+    folder: Path,
+    items: Iterable[T],
+    write: Callable[[Path, Iterator[T]], None],
+    settings: Mapping[str, Any],
+    *,
+    suffix: str,
+    size: int,
+    overwrite: bool = False,
+    unit: str = "item",
+    total: int | None = None,
+) -> list[Path] | None:
+    """Write the shards of this process that are not there yet.
+
+    Args:
+        folder: of the shards and nothing else; made if need be.
+        items: all of them, the same and in the same order in every process and every run.
+        write: writes a shard's items to a path. Items come one by one, so that none but those in
+            hand need memory; all must be taken.
+        settings: JSON values that decide what is written; another run must have the same.
+        suffix: of the shards' names, such as ".jsonl".
+        size: items a shard.
+        overwrite: begin anew.
+        unit: what the progress bar counts.
+        total: number of items for the progress bar, if known.
+
+    Returns:
+        All shards in order; or None while those of other processes are missing.
+
+    Raises:
+        ValueError: the folder was begun with other settings.
+    """
+    index, count = this_process()
+    _begin(folder, settings, overwrite, count)
+    shards: list[Path] = []
+    iterator = iter(items)
+    bar = tqdm(total=total, desc=folder.stem, unit=unit, disable=None if index == 0 else True)
+    with bar:
+        for number, chunk in enumerate(_chunks(iterator, size)):
+            path = folder / f"shard-{number:05d}{suffix}"
+            shards.append(path)
+            if path.exists() or number % count != index:
+                bar.update(len(chunk))
+                continue
+            unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
+            try:
+                write(unfinished, _counted(chunk, bar))
+            except BaseException:
+                unfinished.unlink(missing_ok=True)
+                raise
+            unfinished.replace(path)
+    return shards if all(path.exists() for path in shards) else None
+
+
+def clean(folder: Path) -> None:
+    """Leave nothing but the shards in the folder: the settings and what killed jobs left go."""
+    for path in [folder / SETTINGS, *folder.glob("*.unfinished-*")]:
+        path.unlink(missing_ok=True)
+
+
+def _begin(folder: Path, settings: Mapping[str, Any], overwrite: bool, processes: int) -> None:
+    path = folder / SETTINGS
+    if overwrite and folder.exists():
+        if processes > 1:
+            raise ValueError(
+                f"{folder} holds what an earlier run left, and {processes} processes cannot agree "
+                "on who deletes it; delete it by hand and start again."
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = json.loads(json.dumps(settings))
+    if not path.is_file():
+        write_json(path, wanted)
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    differing = [key for key in {**wanted, **found} if wanted.get(key) != found.get(key)]
+    if differing:
+        lines = "; ".join(
+            f"{key}: begun with {_short(found.get(key))}, now {_short(wanted.get(key))}"
+            for key in differing
+        )
+        raise ValueError(
+            f"{folder} was begun with other settings ({lines}). Go on with those, or add "
+            "overwrite=true to begin anew."
+        )
+
+
+def _chunks(iterator: Iterator[T], size: int) -> Iterator[list[T]]:
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _counted(chunk: list[T], bar: Any) -> Iterator[T]:
+    for item in chunk:
+        yield item
+        bar.update()
+
+
+def _short(value: Any, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
