@@ -10,6 +10,11 @@ from tbkin.config import choose, run_command
 STEPS = {
     "tiny": "draw the tiny world in official file formats",
     "regions": "regions and features of a folder of pictures",
+    "captions": "captions -> caption graphs",
+    "knowledge": "co-occurrence priors of any caption graphs",
+    "scene_graphs": "region store and captions -> unified scene graphs",
+    "convert": "other people's scene graphs in and out",
+    "draw": "a scene graph as .html, .svg or .png",
     "vqa": "official VQA 2.0 files and pictures, ready to train on",
 }
 
@@ -17,7 +22,7 @@ STEPS = {
 def main(arguments: list[str]) -> None:
     """Run one step."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:<10} {what}" for name, what in STEPS.items())
+        lines = "\n".join(f"  {name:<13} {what}" for name, what in STEPS.items())
         sys.stdout.write(
             f"tbkin prep STEP key=value …\n\n{lines}\n\n"
             "tbkin prep STEP --help lists its settings.\n"

@@ -23,7 +23,7 @@ from typing import Literal
 from tbkin.config import help_text, load_config, setting
 from tbkin.data.extraction import fingerprint_of, regions_of
 from tbkin.data.features import IMAGES_A_SHARD, write_manifest, write_shard
-from tbkin.detectors import Detector, DetectorSettings, build_detector
+from tbkin.detectors import Detector, DetectorSettings, build_detector, short_detector
 from tbkin.detectors.grid import Grid
 from tbkin.detectors.pixels import open_picture
 from tbkin.detectors.precomputed import image_number
@@ -68,9 +68,7 @@ def main(arguments: list[str]) -> None:
             f"no pictures in {config.images}; looked for {', '.join(PICTURES)} at any depth"
             + (" whose names end in a number." if config.ids == "number" else ".")
         )
-    count = extract(
-        paths, config.detector, output, config.unreadable, overwrite=config.overwrite
-    )
+    count = extract(paths, config.detector, output, config.unreadable, overwrite=config.overwrite)
     if count is None:
         sys.stdout.write(f"{output}: this process has done its share\n")
     else:
@@ -189,14 +187,6 @@ def make_way(output: Path, overwrite: bool) -> bool:
         sys.stdout.write(f"{output} is there already; overwrite=true makes it again\n")
         return False
     return True
-
-
-def short_detector(arguments: list[str]) -> list[str]:
-    """``detector=grid`` is short for ``detector.name=grid``."""
-    return [
-        word.replace("detector=", "detector.name=", 1) if word.startswith("detector=") else word
-        for word in arguments
-    ]
 
 
 def _write(

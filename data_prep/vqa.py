@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_prep.regions import extract, find_pictures, make_way, short_detector
+from data_prep.regions import extract, find_pictures, make_way
 from tbkin.answers import build_answer_vocabulary, normalize_answer
 from tbkin.config import help_text, load_config, setting
 from tbkin.data.prepared import SCHEMA, default_output
 from tbkin.data.vqa_files import join, read_annotations, read_questions
-from tbkin.detectors import DetectorSettings
+from tbkin.detectors import DetectorSettings, short_detector
 from tbkin.files import file_hash, new_folder, put_in_place, write_json, write_text
 
 SUBSETS = {  # split -> the official files' name for it

@@ -14,9 +14,10 @@ LAYERS = [  # lowest first; a folder counts as one room, and so does visualize w
     ["tbkin.detectors", "tbkin.parsers", "tbkin.visualize", "tbkin.model"],
     ["tbkin.data"],
     ["tbkin.tasks"],
+    ["tbkin.scoring_captions"],
     ["tbkin.scoring"],
     ["tbkin.evaluation"],  # scores what it predicted
-    ["tbkin.train", "tbkin.predict"],
+    ["tbkin.train", "tbkin.predict", "tbkin.graph"],
     ["tbkin.serve"],
     ["data_prep"],
     ["tbkin.demo"],  # the only one that runs everything

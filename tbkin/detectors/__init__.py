@@ -8,7 +8,7 @@ without).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol
 
 from PIL import Image
@@ -45,13 +45,21 @@ class DetectorSettings:
         "grid", "annotated, precomputed: what a picture gets that the files do not list"
     )
     model: str = setting("", "huggingface: hub id or folder; onnx: file in YOLOX's layout")
-    threshold: float = setting(0.3, "huggingface, onnx: boxes with a lower score are dropped")
-    nms: float = setting(0.5, "huggingface, onnx: of two boxes of a class that overlap more, one")
-    max_regions: int = setting(36, "huggingface, onnx: the most confident are kept")
-    vocabulary: list[str] = setting([], "huggingface, Grounding DINO: what to look for")
-    source: Literal["auto", "map", "decoder", "pixels"] = setting(
-        "auto", "huggingface, onnx: where features come from; auto: the detector's own map"
+    threshold: float | None = setting(
+        None, "huggingface, onnx: least score of a region; not set: 0.3 and 0.35"
     )
+    nms: float | None = setting(
+        None, "huggingface, onnx: of two boxes with a larger IoU the weaker goes; not set: 0.7 and "
+        "0.45 (onnx: of one class)"
+    )  # fmt: skip
+    max_regions: int = setting(36, "huggingface, onnx: the best so many stay")
+    vocabulary: list[str] = setting([], "Grounding DINO: what to look for, as [dog,red car]")
+    source: str = setting(
+        "auto",
+        "features: auto (the detector's finest map), pixels, decoder (huggingface), or an ONNX "
+        "graph tensor",
+    )
+    threads: int = setting(1, "onnx: of onnxruntime")
     device: str = setting("cpu", "huggingface: cpu or cuda")
     features: str = setting("", "precomputed: file or folder")
     layout: str = setting("auto", "precomputed: layout of the files, where they do not tell")
@@ -59,13 +67,8 @@ class DetectorSettings:
     attributes_vocabulary: str = setting("", "precomputed: attribute names, one a line")
 
     def __post_init__(self) -> None:
-        """Check names and ranges."""
+        """Check the name; each detector checks its own settings."""
         choose(DETECTORS, self.name, "detector")
-        for name in ("threshold", "nms"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"detector.{name} must be in [0, 1], got {getattr(self, name)}.")
-        if self.max_regions < 1:
-            raise ValueError(f"detector.max_regions must be >= 1, got {self.max_regions}.")
 
 
 def build_detector(settings: DetectorSettings | dict[str, Any]) -> Detector:
@@ -87,9 +90,38 @@ def _boxes(settings: DetectorSettings) -> Detector:
 def _precomputed(settings: DetectorSettings) -> Detector:
     if not settings.features:
         raise ValueError(
-            "detector precomputed needs detector.features=PATH: a folder or file of region features."
+            "detector precomputed needs detector.features=PATH: region features, file or folder."
         )
-    return PrecomputedFeatures(settings.features)
+    return PrecomputedFeatures(
+        settings.features,
+        settings.layout,
+        settings.objects_vocabulary,
+        settings.attributes_vocabulary,
+    )
+
+
+def _huggingface(settings: DetectorSettings) -> Detector:
+    from tbkin.detectors.huggingface import HuggingFaceDetector
+
+    sources = {"auto": "map", "map": "map", "decoder": "decoder", "pixels": "none"}
+    return HuggingFaceDetector(
+        _model_of(settings, "HUB_ID_OR_FOLDER, such as PekingU/rtdetr_v2_r18vd"),
+        features=choose(sources, settings.source, "detector.source"),
+        vocabulary=settings.vocabulary,
+        device=settings.device,
+        **_limits(settings),
+    )
+
+
+def _onnx(settings: DetectorSettings) -> Detector:
+    from tbkin.detectors.yolox import OnnxDetector
+
+    return OnnxDetector(
+        _model_of(settings, "FILE.onnx in YOLOX's layout"),
+        features="none" if settings.source == "pixels" else settings.source,
+        threads=settings.threads,
+        **_limits(settings),
+    )
 
 
 def _model_of(settings: DetectorSettings, what: str) -> str:
@@ -98,14 +130,28 @@ def _model_of(settings: DetectorSettings, what: str) -> str:
     return settings.model
 
 
+def _limits(settings: DetectorSettings) -> dict[str, Any]:
+    """What was set of a detector's limits; it has its own defaults."""
+    given = {"threshold": settings.threshold, "nms": settings.nms}
+    return {
+        "max_regions": settings.max_regions,
+        **{name: value for name, value in given.items() if value is not None},
+    }
+
+
 DETECTORS: dict[str, Callable[[DetectorSettings], Any]] = {
     "grid": lambda settings: Grid(settings.rows, settings.columns),
     "annotated": _boxes,
     "detected": _boxes,
     "precomputed": _precomputed,
+    "huggingface": _huggingface,
+    "onnx": _onnx,
 }
 
 
-def settings_of(settings: DetectorSettings) -> dict[str, Any]:
-    """The settings as plain JSON values."""
-    return asdict(settings)
+def short_detector(arguments: list[str]) -> list[str]:
+    """Command-line words in which ``detector=grid`` stands for ``detector.name=grid``."""
+    return [
+        word.replace("detector=", "detector.name=", 1) if word.startswith("detector=") else word
+        for word in arguments
+    ]

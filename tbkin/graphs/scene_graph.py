@@ -26,9 +26,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from tbkin.files import new_file
 
 SCHEMA = "tbkin.scene_graph/1"
 NODE_TYPES = ("region", "attribute", "word")
@@ -125,7 +127,7 @@ class SceneGraph:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, with the schema's version."""
         nodes = [
-            {key: value for key, value in asdict(node).items() if value != _DEFAULTS.get(key)}
+            {key: value for key, value in vars(node).items() if value != _DEFAULTS.get(key)}
             for node in self.nodes
         ]
         return {
@@ -135,7 +137,7 @@ class SceneGraph:
             "height": self.height,
             "words": self.words,
             "nodes": nodes,
-            "edges": [asdict(edge) for edge in self.edges],
+            "edges": [dict(vars(edge)) for edge in self.edges],
         }
 
     @classmethod
@@ -162,13 +164,11 @@ class SceneGraph:
 
 def write_scene_graphs(path: Path, graphs: Iterable[SceneGraph]) -> int:
     """Write JSON Lines, one graph a line, under a temporary name first; return how many."""
-    unfinished = path.with_name(path.name + ".unfinished")
     count = 0
-    with unfinished.open("w", encoding="utf-8") as file:
+    with new_file(path) as file:
         for graph in graphs:
             file.write(json.dumps(graph.to_dict(), ensure_ascii=False) + "\n")
             count += 1
-    unfinished.replace(path)
     return count
 
 

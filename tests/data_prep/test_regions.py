@@ -22,7 +22,9 @@ def pictures(tmp_path):
 
 def test_grid_of_a_folder(pictures, tmp_path):
     output = tmp_path / "store"
-    regions.main([f"images={pictures}", f"output={output}", "detector=grid", "detector.rows=2", "ids=number"])
+    regions.main(
+        [f"images={pictures}", f"output={output}", "detector=grid", "detector.rows=2", "ids=number"]
+    )
     store = RegionStore(output)
     assert set(store.places) == {"42", "7"}
     assert store["42"].boxes[0].tolist() == [0, 0, 10, 20]
@@ -113,7 +115,7 @@ def test_other_settings_do_not_mix_into_a_stopped_run(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         regions.main(words)
     monkeypatch.undo()
-    with pytest.raises(ValueError, match="begun with other settings .*grid 6x6.*grid 2x6"):
+    with pytest.raises(ValueError, match=r"begun with other settings .*grid 6x6.*grid 2x6"):
         regions.main([*words, "detector.rows=2"])
     regions.main([*words, "detector.rows=2", "overwrite=true"])
     assert RegionStore(tmp_path / "s").fingerprint["boxes"] == "grid 2x6"
