@@ -15,24 +15,13 @@ from PIL import Image
 from tbkin import visualize_page as page
 from tbkin.files import write_text
 from tbkin.graphs.scene_graph import SceneGraph
-from tbkin.visualize_graph import name_of, node_group, scene_graph_drawing, short_name
-from tbkin.visualize_svg import (
-    DASHED,
-    SOFT,
-    Area,
-    drawing,
-    picture,
-    rectangle,
-    relevance_color,
-    shorten,
-    text,
-    text_on,
-    text_width,
-)
+from tbkin.visualize_boxes import boxes_block
+from tbkin.visualize_edges import choose_lines
+from tbkin.visualize_graph import STATES, Marks, scene_graph_block
+from tbkin.visualize_layout import name_of
+from tbkin.visualize_svg import drawing, relevance_color
 
-PICTURE_WIDTH, PICTURE_HEIGHT = 480, 560  # the picture fills the one or the other
-TAG = 18  # height of a region's tag
-CROWDED = 20  # regions; from here on tags are short, those of dropped regions numbers
+PICTURE = (480, 560)  # the picture fills the one or the other
 
 
 @dataclass
@@ -109,81 +98,39 @@ def write_report(
 
 def draw_boxes(evidence: Evidence) -> str:
     """The picture with its regions, an ``<svg>``: coloured by relevance, dropped ones dashed."""
-    image, graph = evidence.image, evidence.graph
-    relevance, kept = evidence.node_relevance, evidence.node_kept
-    scale = min(PICTURE_WIDTH / image.width, PICTURE_HEIGHT / image.height)
-    frame = Area(0, 0, image.width * scale, image.height * scale)
+    graph, relevance, kept = evidence.graph, evidence.node_relevance, evidence.node_kept
     order = sorted(graph.of_type("region"), key=lambda place: (kept[place], relevance[place]))
-    tags: dict[int, Area] = {}
-    names = {place: _tag(graph, place, kept[place], len(order)) for place in order}
-    for place in reversed(order):  # the most relevant first: it gets the best place for its tag
-        box, width = _box_on(frame, graph, place), text_width(names[place], 11) + 8
-        tags[place] = _tag_place(box, min(width, frame.width), frame, list(tags.values()))
-    boxes, labels = [], []
-    for place in order:
-        opening = node_group("box", graph, place, relevance[place], kept[place])
-        outline, fill, ink = _look(relevance[place], kept[place], len(order) >= CROWDED)
-        box = _box_on(frame, graph, place)
-        boxes.append(opening + "".join(rectangle(box, style) for style in outline) + "</g>")
-        at = (tags[place].middle, tags[place].y + 13)
-        labels.append(
-            f'<g data-node="{place}">{rectangle(tags[place], fill)}'
-            f"{text(at, names[place], ink, 11)}</g>"
-        )
-    parts = [picture(frame, image), *boxes, *labels]  # no outline may cross a tag
-    return drawing(frame.width, frame.height, parts, f"The picture with {len(order)} regions")
+    named = {place for place in order if kept[place]}
+    block = boxes_block(evidence.image, graph, _marks(evidence), order, named, PICTURE)
+    return drawing(block, f"The picture with {page.count(len(order), 'region')}")
 
 
 def draw_graph(evidence: Evidence) -> str:
-    """The unified scene graph, an ``<svg>``: words, regions, attributes and how they belong."""
-    return scene_graph_drawing(
-        evidence.image,
-        evidence.graph,
-        evidence.node_relevance,
-        evidence.node_kept,
-        evidence.edge_relevance,
-        evidence.edge_kept,
-    )
+    """The unified scene graph, an ``<svg>``: words, regions, attributes and how they belong.
+
+    Geometry is left out but for the relations that make a relation of the text true; a line at
+    the end counts the rest.
+    """
+    lines, left_out = choose_lines(evidence.graph)
+    block = scene_graph_block(evidence.graph, evidence.image, _marks(evidence), lines, left_out)
+    return drawing(block, "The unified scene graph")
 
 
-def _box_on(frame: Area, graph: SceneGraph, place: int) -> Area:
-    """A region's box on the drawn picture."""
-    across, down = frame.width / graph.width, frame.height / graph.height
-    left, top, right, bottom = graph.nodes[place].box
-    return Area(left * across, top * down, (right - left) * across, (bottom - top) * down)
-
-
-def _look(relevance: float, kept: bool, crowded: bool) -> tuple[list[str], str, str]:
-    """Styles of a box: of its outlines, the light one first, of its tag, and the tag's ink."""
-    width = 2 if crowded else 3
-    if not kept:
-        light = 'fill="none" stroke="#ffffff" stroke-width="1.5" opacity="0.7"'
-        dark = f'fill="none" stroke="#66707f" stroke-width="1.5" {DASHED}'
-        return [light, dark], 'fill="#eef1f5" opacity="0.9" rx="3"', SOFT
-    color = relevance_color(relevance)
-    light = f'fill="none" stroke="#ffffff" stroke-width="{width + 2}" opacity="0.8"'
-    dark = f'fill="none" stroke="{color}" stroke-width="{width}"'
-    return [light, dark], f'fill="{color}" rx="3"', text_on(relevance)
-
-
-def _tag(graph: SceneGraph, place: int, kept: bool, regions: int) -> str:
-    """Number and label; with many regions as little as still tells them apart."""
-    node = graph.nodes[place]
-    if regions >= CROWDED and not (kept and node.label):
-        return str(node.index)
-    return shorten(name_of(graph, place), 12) if regions >= CROWDED else short_name(graph, place)
-
-
-def _tag_place(box: Area, width: float, frame: Area, taken: list[Area]) -> Area:
-    """Above, in or below the box: where it hides least of the other tags, inside the picture."""
-    right, below = box.x + box.width - width, box.y + box.height
-    tries = []
-    for x in (box.x, right):
-        for y in (box.y - TAG, box.y, below, below - TAG):
-            x = min(max(x, 0), frame.width - width)
-            y = min(max(y, 0), frame.height - TAG)
-            tries.append(Area(x, y, width, TAG))
-    return min(tries, key=lambda area: sum(area.shared(other) for other in taken))
+def _marks(evidence: Evidence) -> Marks:
+    """Nodes are coloured by relevance."""
+    kept = evidence.node_kept
+    nodes = zip(evidence.graph.nodes, evidence.node_relevance, kept, strict=True)
+    said = [
+        f"relevance {relevance:.2f}, score {node.score:.2f}, {STATES[state]}"
+        for node, relevance, state in nodes
+    ]
+    edges = zip(evidence.graph.edges, evidence.edge_relevance, evidence.edge_kept, strict=True)
+    edge_said = [
+        f"weight {edge.weight:.2f}, relevance {relevance:.2f}, {STATES[state]}"
+        for edge, relevance, state in edges
+    ]
+    colors = [relevance_color(relevance) for relevance in evidence.node_relevance]
+    return Marks(colors, list(kept), said, list(evidence.edge_kept), edge_said)
 
 
 def _check(evidence: Evidence) -> None:

@@ -1,18 +1,27 @@
-"""A unified scene graph as a drawing (SVG): words above, regions between, attributes below.
+"""A unified scene graph as a drawing (SVG): attributes, regions and words in three columns.
 
-What was dropped is pale and dashed; the rest is coloured by its relevance. Every node is a ``<g>``
-with ``data-node`` (its number in the graph) and ``data-kept``.
+Every node is a ``<g>`` with ``data-node`` (its number in the graph) and ``data-kept``, every edge
+one with ``data-ends``. How nodes look is up to the caller (:class:`Marks`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from html import escape
+from dataclasses import dataclass
 
 from PIL import Image
 
-from tbkin.graphs.relations import INVERSE, PREDICATES_OF_PHRASE
-from tbkin.graphs.scene_graph import Edge, SceneGraph
+from tbkin.graphs.scene_graph import SceneGraph
+from tbkin.visualize_edges import ALIGNED, KINDS, ROLE_COLORS, Line
+from tbkin.visualize_layout import (
+    LABEL,
+    NUMBER,
+    STRENGTHS,
+    THUMB,
+    Layout,
+    lay_out,
+    name_of,
+)
 from tbkin.visualize_svg import (
     DASHED,
     HALO,
@@ -20,366 +29,369 @@ from tbkin.visualize_svg import (
     PALE,
     SOFT,
     Area,
+    Block,
     Point,
     arrow_head,
-    curve,
-    drawing,
+    fit,
     flow,
-    middle_of,
+    ink_on,
+    line,
+    path,
     picture,
     rectangle,
-    relevance_color,
-    shorten,
     text,
     text_width,
+    tooltip,
 )
 
-ROLE_COLORS = {
-    "object": "#1d5fa8",
-    "attribute": "#23744d",
-    "relation": "#b4540a",
-    "count": "#6741a8",
-}
-GRAPH_WIDTH, MARGIN, RIGHT = 1040, 90, 1030  # chips stand between the margin and the right
-CHIP, REGION = 28, 68  # heights of words and attributes, and of regions with their cut-out
-ARC = 58  # room for the arcs above a row of words
-LINES = {  # kind of line -> colour, width, and what it means
-    "object": (ROLE_COLORS["object"], 3, "object word and its regions"),
-    "attribute": (ROLE_COLORS["attribute"], 3, "attribute word and attribute"),
-    "relation": (ROLE_COLORS["relation"], 3, "relation word and its subject"),
-    "holds": ("#7a4b00", 2, "relation in the picture"),
-    "parse": ("#717c8b", 1.4, "parse of the text"),
-    "seen": ("#a9b4c2", 1.2, "region has attribute"),
-}
+STRUCK = 'text-decoration="line-through"'
 STATES = {True: "kept", False: "dropped", None: "carries no messages"}
 
-Reading = tuple[int, str, int]  # subject node, predicate, object node
+
+@dataclass
+class Marks:
+    """How the nodes and edges of one graph look. N nodes, E edges.
+
+    Attributes:
+        colors: (N,), ``#rrggbb`` of a region's box and of a seen node's frame.
+        kept: (N,); False: dropped, drawn pale and dashed.
+        said: (N,), what a node's tooltip says beside its name.
+        edge_kept: (E,); False: dashed.
+        edge_said: (E,), what an edge's tooltip says beside its ends.
+    """
+
+    colors: list[str]
+    kept: list[bool]
+    said: list[str]
+    edge_kept: list[bool | None]
+    edge_said: list[str]
 
 
-def name_of(graph: SceneGraph, place: int) -> str:
-    """What to call a node: a word as it was said, a region with its number."""
-    node = graph.nodes[place]
-    if node.type == "word":
-        return graph.words[node.index]
-    if node.type == "region":
-        return f"{node.index} {node.label}" if node.label else f"cell {node.index}"
-    return node.label or f"attribute {place}"
-
-
-def scene_graph_drawing(
-    image: Image.Image,
+def scene_graph_block(
     graph: SceneGraph,
-    node_relevance: list[float],
-    node_kept: list[bool],
-    edge_relevance: list[float],
-    edge_kept: list[bool | None],
-) -> str:
-    """Words above, regions in the middle, attributes below; N graph nodes, E graph edges.
-
-    Geometry is left out but for the relations that make a relation of the text true; a line at
-    the end counts the rest.
+    image: Image.Image | None,
+    marks: Marks,
+    lines: list[Line],
+    left_out: Counter[str],
+    *,
+    legend: bool = True,
+) -> Block:
+    """Attributes to the left, regions in the middle, words to the right.
 
     Args:
-        image: RGB; regions show their part of it.
         graph: words, regions, attributes and edges.
-        node_relevance: (N,), in [0, 1].
-        node_kept: (N,).
-        edge_relevance: (E,), in [0, 1].
-        edge_kept: (E,); None: the edge carries no messages.
-
-    Returns:
-        An ``<svg>`` with a legend.
+        image: RGB; regions show their part of it. None: they show none.
+        marks: how the nodes look.
+        lines: the edges to draw, from ``visualize_edges.choose_lines``.
+        left_out: type -> how many edges are not drawn; told in the last line.
+        legend: put the legend below.
     """
-    readings = _readings(graph)
-    places, pale_words, bottom = _layout(graph, node_kept, readings)
-    lines: list[str] = []
-    labels: list[str] = []
-    kinds: set[str] = set()
-    left_out: Counter[str] = Counter()
-    for number, edge in enumerate(graph.edges):
-        kind = _kind(edge, graph, number in readings)
-        if kind is None:
-            left_out[edge.type] += 1
-            continue
-        source, predicate, target = readings.get(number, (edge.source, edge.predicate, edge.target))
+    layout = lay_out(graph, lines, marks.kept, image is not None)
+    shapes, labels = [], []
+    taken: dict[int, list[Area]] = {}  # by the row of the drawing: labels, which must not overlap
+    for one in lines:
         title = (
-            f"{name_of(graph, source)}, {predicate} → {name_of(graph, target)}: "
-            f"weight {edge.weight:.2f}, relevance {edge_relevance[number]:.2f}, "
-            f"{STATES[edge_kept[number]]}"
+            f"{name_of(graph, one.source)}, {one.predicate} → {name_of(graph, one.target)}: "
+            f"{marks.edge_said[one.edge]}"
         )
-        look = f' opacity="0.4" {DASHED}' if edge_kept[number] is False else ' opacity="0.85"'
-        line, label = _line(kind, places[source], places[target], predicate, edge.weight)
-        lines.append(
-            f'<g class="edge" data-ends="{source} {target}"{look}>'
-            f"<title>{escape(title)}</title>{line}</g>"
-        )
-        labels.append(label)
-        kinds.add(kind)
+        dropped = marks.edge_kept[one.edge] is False
+        look = f' opacity="0.4" {DASHED}' if dropped else ' opacity="0.9"'
+        shape, label = _shape(one, graph, layout, marks, taken)
+        ends = f"{one.source} {one.target}"
+        shapes.append(f'<g class="edge" data-ends="{ends}"{look}>{tooltip(title)}{shape}</g>')
+        if label:
+            labels.append(f'<g data-label="{ends}">{label}</g>')
     chips = [
-        node_group("node", graph, place, node_relevance[place], node_kept[place])
-        + _chip(image, graph, place, area, node_relevance[place], node_kept[place])
-        + "</g>"
-        for place, area in places.items()
+        node_group("node", graph, place, marks) + _chip(image, graph, place, layout, marks) + "</g>"
+        for place in layout.places
     ]
-    dropped = not all(node_kept) or False in edge_kept
-    legend, bottom = _legend(bottom + 30, kinds, dropped, left_out)
-    parts = [*_layer_names(graph, places), *lines, *pale_words, *chips, *labels, *legend]
-    return drawing(GRAPH_WIDTH, bottom, parts, "The unified scene graph")
+    headers = [text((x, 14), words, SOFT, 12) for words, x in layout.headers]
+    pale = [text(at, word, SOFT, 13, anchor="start") for word, at in layout.pale]
+    parts = [*headers, *shapes, *pale, *chips, *labels]
+    width, height = max(layout.width, 200.0), layout.height
+    if legend:
+        dropped = not all(marks.kept) or False in marks.edge_kept
+        below = legend_block(graph, lines, left_out, width, dropped=dropped)
+        parts.append(below.at(0, height + 12))
+        height += 12 + below.height
+    return Block(parts, width, height)
 
 
-def _layout(
-    graph: SceneGraph, kept: list[bool], readings: dict[int, Reading]
-) -> tuple[dict[int, Area], list[str], float]:
-    """Where each node stands, the words that are no nodes as SVG, and the bottom of it all.
-
-    Regions that the text speaks of come first, then the kept, then the dropped; among each of
-    them as in the picture, from left to right. Attributes stand near their regions.
-    """
-    places, pale, bottom = _word_places(graph)
-    spoken_of = {edge.target for edge in graph.edges if edge.type == "alignment"}
-    spoken_of |= {end for reading in readings.values() for end in (reading[0], reading[2])}
-    regions = graph.of_type("region")
-    regions.sort(
-        key=lambda place: (
-            place not in spoken_of,
-            not kept[place],
-            sum(graph.nodes[place].box[::2]),
-        )
-    )
-    bottom = _set_layer(regions, REGION, bottom, (92, 34), graph, places)
-    owners: dict[int, list[float]] = {}
-    for edge in graph.edges:
-        if edge.type == "attribute" and graph.nodes[edge.source].type == "region":
-            owners.setdefault(edge.target, []).append(places[edge.source].middle)
-    attributes = graph.of_type("attribute")
-    attributes.sort(key=lambda place: (not kept[place], _mean(owners.get(place, [0.0]))))
-    bottom = _set_layer(attributes, CHIP, bottom, (76, 14), graph, places)
-    return places, pale, bottom
-
-
-def _set_layer(
-    layer: list[int],
-    height: float,
-    bottom: float,
-    gaps: Point,
-    graph: SceneGraph,
-    places: dict[int, Area],
-) -> float:
-    """Add the chips of a layer to ``places``: ``gaps`` above it and between its rows."""
-    if not layer:
-        return bottom
-    widths = [max(text_width(short_name(graph, place), 12) + 16, 62) for place in layer]
-    areas, bottom = flow(widths, height, MARGIN, RIGHT, bottom + gaps[0], (10, gaps[1]))
-    places.update(zip(layer, areas, strict=True))
-    return bottom
-
-
-def _word_places(graph: SceneGraph) -> tuple[dict[int, Area], list[str], float]:
-    """As ``_layout``, for the words: in the order of the sentence, with room for their arcs."""
-    nodes_of: dict[int, list[int | None]] = {}
-    for place in graph.of_type("word"):
-        nodes_of.setdefault(graph.nodes[place].index, []).append(place)
-    items = [
-        (shorten(word, 24), place)
-        for index, word in enumerate(graph.words)
-        for place in nodes_of.get(index, [None])
-    ]
-    widths = [text_width(word) + (6 if place is None else 22) for word, place in items]
-    areas, _ = flow(widths, CHIP, MARGIN, RIGHT, 0, (5, 0))
-    row_of = {place: area.y for (_, place), area in zip(items, areas, strict=True)}
-    arched = {
-        row_of[edge.source]
-        for edge in graph.edges
-        if graph.nodes[edge.source].type == graph.nodes[edge.target].type == "word"
-        and row_of[edge.source] == row_of[edge.target]
-    }
-    bottom, tops = 0.0, {}
-    for row in sorted({area.y for area in areas}):
-        tops[row] = bottom + (ARC + 6 if row in arched else 24)
-        bottom = tops[row] + CHIP
-    places, pale = {}, []
-    for (word, place), area in zip(items, areas, strict=True):
-        if place is None:
-            pale.append(text((area.middle, tops[area.y] + 19), word, SOFT, 13, HALO))
-        else:
-            places[place] = Area(area.x, tops[area.y], area.width, CHIP)
-    return places, pale, bottom
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def short_name(graph: SceneGraph, place: int) -> str:
-    """``name_of``, cut to what a chip or a tag has room for."""
-    return shorten(name_of(graph, place), 24 if graph.nodes[place].type == "word" else 18)
-
-
-def _layer_names(graph: SceneGraph, places: dict[int, Area]) -> list[str]:
-    """What each layer shows, in the margin beside its first row."""
-    names = []
-    for kind in ("word", "region", "attribute"):
-        areas = [area for place, area in places.items() if graph.nodes[place].type == kind]
-        if areas:
-            y = min(area.y + area.height / 2 + 4 for area in areas)
-            names.append(text((MARGIN / 2 - 8, y), kind + "s", SOFT, 12))
-    return names
-
-
-def _readings(graph: SceneGraph) -> dict[int, Reading]:
-    """The picture's edges that make a relation of the text true, each as the text reads it.
-
-    "The circle left of the square" is made true by an edge "square right of circle" too.
-    """
-    objects: dict[int, set[int]] = {}
-    for edge in graph.edges:
-        if edge.type == "alignment" and edge.predicate == "object":
-            objects.setdefault(edge.source, set()).add(edge.target)
-    aligned_to = {
-        edge.source: objects.get(edge.target, set())
-        for edge in graph.edges
-        if edge.type == "relation" and edge.predicate == "object"
-    }
-    wanted: dict[tuple[int, str | None, int], Reading] = {}
-    for edge in graph.edges:
-        if edge.type == "alignment" and edge.predicate == "relation":
-            phrase, subject = graph.nodes[edge.source].label, edge.target
-            for predicate in PREDICATES_OF_PHRASE.get(phrase, (phrase,)):
-                for target in aligned_to.get(edge.source, set()):
-                    reading = (subject, predicate, target)
-                    wanted[reading] = reading
-                    wanted[target, INVERSE.get(predicate), subject] = reading
-    return {
-        number: wanted[edge.source, edge.predicate, edge.target]
-        for number, edge in enumerate(graph.edges)
-        if edge.type in ("spatial", "relation")
-        and (edge.source, edge.predicate, edge.target) in wanted
-    }
-
-
-def _kind(edge: Edge, graph: SceneGraph, makes_true: bool) -> str | None:
-    """Which of ``LINES`` an edge is; None if it is not drawn."""
-    if edge.type == "alignment":
-        return edge.predicate
-    if graph.nodes[edge.source].type == "word":
-        return "parse"
-    if edge.type == "attribute":
-        return "seen"
-    return "holds" if edge.type == "relation" or makes_true else None
-
-
-def _line(kind: str, source: Area, target: Area, predicate: str, weight: float) -> tuple[str, str]:
-    """A line of one of the kinds, and its label ("" without one)."""
-    color, width, _ = LINES[kind]
-    if kind == "seen":
-        return curve(_fall(source.bottom, target.top), color, width), ""
-    if kind not in ("parse", "holds"):
-        return curve(_fall(source.bottom, target.top), color, 0.6 + 2.6 * weight), ""
-    points = _word_arc(source, target) if kind == "parse" else _region_arc(source, target)
-    x, y = middle_of(points)
-    line = curve(points, color, width) + arrow_head(points[3], points[2], color)
-    return line, text((x, y + 4), predicate, color, 11, HALO)
-
-
-def _fall(start: Point, end: Point) -> list[Point]:
-    """From a layer down to the next: leaves and arrives upright."""
-    half = (end[1] - start[1]) / 2
-    return [start, (start[0], start[1] + half), (end[0], end[1] - half), end]
-
-
-def _word_arc(source: Area, target: Area) -> list[Point]:
-    """Above the words of a row, the wider the higher; between rows straight down or up."""
-    if source.y != target.y:
-        down = source.y < target.y
-        return _fall(source.bottom, target.top) if down else _fall(source.top, target.bottom)
-    step = 7 if target.middle > source.middle else -7  # so that arcs to both sides do not touch
-    start, end = (source.middle + step, source.y), (target.middle - step, target.y)
-    height = min(14 + 0.11 * abs(end[0] - start[0]), ARC - 8) / 0.75  # the apex is at 3/4 of it
-    return [start, (start[0], start[1] - height), (end[0], end[1] - height), end]
-
-
-def _region_arc(source: Area, target: Area) -> list[Point]:
-    """Below the regions of a row, the wider the deeper; between rows from side to side."""
-    if source.y != target.y:
-        down = source.y < target.y
-        return _fall(source.bottom, target.top) if down else _fall(source.top, target.bottom)
-    depth = min(16 + 0.04 * abs(target.middle - source.middle), 28) / 0.75
-    start, end = source.bottom, target.bottom
-    return [start, (start[0], start[1] + depth), (end[0], end[1] + depth), end]
-
-
-def node_group(name: str, graph: SceneGraph, place: int, relevance: float, kept: bool) -> str:
+def node_group(name: str, graph: SceneGraph, place: int, marks: Marks) -> str:
     """The opening of a node's ``<g>``, with its tooltip."""
     node = graph.nodes[place]
-    said = f", {node.role} word" if node.type == "word" else f", {node.type}"
-    title = (
-        f"{name_of(graph, place)}{said}: relevance {relevance:.2f}, score {node.score:.2f}, "
-        f"{'kept' if kept else 'dropped'}"
-    )
+    kind = f"{node.role} word" if node.type == "word" else node.type
+    title = f"{name_of(graph, place)}, {kind}"
+    if node.type == "word":
+        title += f" ({node.text or node.label})" if node.index >= 0 else ", implied"
+        title += ", denied" if node.negated else ""
     return (
-        f'<g class="{name}" data-node="{place}" data-kept="{str(kept).lower()}">'
-        f"<title>{escape(title)}</title>"
+        f'<g class="{name}" data-node="{place}" data-kept="{str(marks.kept[place]).lower()}">'
+        f"{tooltip(': '.join(filter(None, [title, marks.said[place]])))}"
     )
+
+
+def _shape(
+    one: Line, graph: SceneGraph, layout: Layout, marks: Marks, taken: dict[int, list[Area]]
+) -> tuple[str, str]:
+    """An edge, and its label ("" without one)."""
+    source, target = layout.places[one.source], layout.places[one.target]
+    color, _ = KINDS[one.kind]
+    if one.kind in ALIGNED:
+        return _alignment(one, source, target, layout, color)
+    if one.kind == "seen":
+        bend = layout.lanes_end
+        steps = f"M{source.x:.1f} {source.level:.1f}H{bend:.1f}" + _over(
+            (bend, source.level), (target.right, target.level)
+        )
+        color = marks.colors[one.source] if marks.kept[one.source] else color
+        return path(steps, color, 1.4, 'stroke-opacity="0.55"'), ""
+    words = "" if one.kind == "describes" else fit(one.predicate, 90, 11)
+    color = ROLE_COLORS["relation"] if one.kind == "ends" else color
+    if one.kind == "describes":
+        color = ROLE_COLORS[graph.nodes[one.target].role]
+    return _bracket(one.edge, source, target, layout, words, color, taken)
+
+
+def strength_look(weight: float) -> tuple[float, float]:
+    """Width and opacity of an alignment: 0.5, the weakest that is drawn by default, is thin."""
+    share = min(max((weight - 0.4) / 0.6, 0.1), 1.0)
+    return 0.8 + 2.8 * share, 0.3 + 0.6 * share
+
+
+def _alignment(
+    one: Line, source: Area, target: Area, layout: Layout, color: str
+) -> tuple[str, str]:
+    """From a word to a region, or through a track to an attribute; its strength in figures."""
+    level = layout.levels[one.edge]
+    width, opacity = strength_look(one.weight)
+    start = layout.strengths + STRENGTHS
+    through = f"M{start:.1f} {level:.1f}"
+    if target.right < layout.strengths - 1:  # an attribute; without regions nothing is between
+        bend = layout.lanes_end
+        end = (target.right, target.level)
+        steps = f"{through}H{bend:.1f}{_over((bend, level), end)}"
+    else:
+        steps = f"{through}H{target.right:.1f}"
+    steps += f"M{start:.1f} {level:.1f}" + _over((start, level), (source.x, source.level))
+    middle = layout.strengths + STRENGTHS / 2
+    ground = rectangle(Area(middle - 15, level - 6, 30, 12), 'fill="#ffffff"')
+    return (
+        path(steps, color, width, f'stroke-opacity="{opacity:.2f}"'),
+        ground + text((middle, level + 4), f"{one.weight:.2f}", color, 11),
+    )
+
+
+def _over(start: Point, end: Point) -> str:
+    """The rest of a path: from column to column, leaving and arriving level."""
+    half = (start[0] + end[0]) / 2
+    return f"C{half:.1f} {start[1]:.1f} {half:.1f} {end[1]:.1f} {end[0]:.1f} {end[1]:.1f}"
+
+
+def _bracket(
+    edge: int,
+    source: Area,
+    target: Area,
+    layout: Layout,
+    words: str,
+    color: str,
+    taken: dict[int, list[Area]],
+) -> tuple[str, str]:
+    """A relation within a column, beside it; its label where no other stands."""
+    x, start, end = layout.lanes[edge]
+    right = x > source.x
+    from_x, to_x = (source.right, target.right) if right else (source.x, target.x)
+    round_x = -6 if right else 6
+    turn = min(6.0, abs(end - start) / 2) * (1 if end > start else -1)
+    steps = (
+        f"M{from_x:.1f} {start:.1f}H{x + round_x:.1f}Q{x:.1f} {start:.1f} {x:.1f} "
+        f"{start + turn:.1f}V{end - turn:.1f}Q{x:.1f} {end:.1f} {x + round_x:.1f} {end:.1f}"
+        f"H{to_x - round_x / 2:.1f}"
+    )
+    shape = path(steps, color, 1.5) + arrow_head((to_x, end), (x, end), color)
+    if not words:
+        return shape, ""
+    best = _label_place(x, (start + end) / 2, abs(end - start) / 2, text_width(words, 11), taken)
+    return shape, text((x, best.level + 4), words, color, 11, HALO)
+
+
+def _label_place(
+    x: float, middle: float, reach: float, width: float, taken: dict[int, list[Area]]
+) -> Area:
+    """Along an upright line as near to its middle as no other label stands."""
+    height, far = 14, 4 * int(min(max(reach - 8, 0), 160) // 4)
+    places = []
+    for away in sorted(range(-far, far + 1, 4), key=abs):
+        area = Area(x - width / 2 - 2, middle + away - height / 2, width + 4, height)
+        row = int(area.y // height)
+        near = [other for one in (row - 1, row, row + 1) for other in taken.get(one, [])]
+        places.append((sum(area.shared(other) for other in near), area))
+        if not places[-1][0]:
+            break
+    _, best = min(places, key=lambda place: place[0])
+    taken.setdefault(int(best.y // height), []).append(best)
+    return best
 
 
 def _chip(
-    image: Image.Image, graph: SceneGraph, place: int, area: Area, relevance: float, kept: bool
+    image: Image.Image | None, graph: SceneGraph, place: int, layout: Layout, marks: Marks
 ) -> str:
-    """A node of the graph: words filled by role, the others framed by relevance."""
-    node = graph.nodes[place]
-    if not kept:
-        style = f'fill="#f6f8fa" stroke="{PALE}" {DASHED} rx="8"'
-    elif node.type == "word":
-        style = f'fill="{ROLE_COLORS[node.role]}" rx="14"'
-    else:
-        style = f'fill="#ffffff" stroke="{relevance_color(relevance)}" stroke-width="2.5" rx="8"'
-    ink = PALE if not kept else "#ffffff" if node.type == "word" else INK
-    body = rectangle(area, style)
+    """A node: words filled by role (outlined if nobody said them), the others framed."""
+    node, area, kept = graph.nodes[place], layout.places[place], marks.kept[place]
     if node.type == "region":
-        body += _cut_out(image, graph, place, area, kept)
-    size = 13 if node.type == "word" else 12
-    return body + text((area.middle, area.y + area.height - 9), short_name(graph, place), ink, size)
+        return _region_chip(image, graph, place, area, marks)
+    name = layout.names[place]
+    at = (area.middle, area.level + 4.5)
+    if not kept:
+        body = rectangle(area, f'fill="#f6f8fa" stroke="{PALE}" {DASHED} rx="8"')
+        return body + text(at, name, SOFT, 12)
+    if node.type == "attribute":
+        style = f'fill="#ffffff" stroke="{marks.colors[place]}" stroke-width="2" rx="8"'
+        return rectangle(area, style) + text(at, name, INK, 12)
+    color = ROLE_COLORS[node.role]
+    if node.negated:
+        style = f'fill="#ffffff" stroke="{color}" stroke-width="1.5" rx="12"'
+        return rectangle(area, style) + text(at, name, color, 13, STRUCK)
+    if node.index < 0:
+        style = f'fill="#ffffff" stroke="{color}" stroke-width="1.5" rx="12"'
+        return rectangle(area, style) + text(at, name, color, 13)
+    return rectangle(area, f'fill="{color}" rx="12"') + text(at, name, "#ffffff", 13)
 
 
-def _cut_out(image: Image.Image, graph: SceneGraph, place: int, area: Area, kept: bool) -> str:
-    """The region's part of the picture, in the upper part of its chip."""
+def _region_chip(
+    image: Image.Image | None, graph: SceneGraph, place: int, area: Area, marks: Marks
+) -> str:
+    """Its number in the colour of its box, its part of the picture, its label."""
+    node, kept, color = graph.nodes[place], marks.kept[place], marks.colors[place]
+    frame = f'stroke="{color}" stroke-width="1.5"' if kept else f'stroke="{PALE}" {DASHED}'
+    number = Area(area.x, area.y, NUMBER, area.height)
+    fill, ink = (color, ink_on(color)) if kept else ("#eef1f5", SOFT)
+    body = rectangle(area, f'fill="#ffffff" {frame} rx="6"')
+    body += rectangle(number, f'fill="{fill}" rx="6"')
+    body += text((number.middle, area.level + 4), fit(str(node.index), NUMBER, 12), ink, 12)
+    left = number.right + 7
+    if image is not None:
+        body += _cut_out(image, graph, place, Area(number.right, area.y, THUMB, area.height), kept)
+        left += THUMB
+    name = fit(node.label, LABEL, 12) if node.label else "cell" if image is None else ""
+    return body + text((left, area.level + 4), name, INK if kept else SOFT, 12, anchor="start")
+
+
+def _cut_out(image: Image.Image, graph: SceneGraph, place: int, room: Area, kept: bool) -> str:
+    """The region's part of the picture, in the middle of ``room``."""
     across, down = image.width / graph.width, image.height / graph.height
     left, top, right, bottom = graph.nodes[place].box
-    part = image.crop(
-        (
-            int(left * across),
-            int(top * down),
-            max(round(right * across), int(left * across) + 1),
-            max(round(bottom * down), int(top * down) + 1),
-        )
-    )
-    scale = min((area.width - 12) / part.width, 40 / part.height)
+    left, top = min(int(left * across), image.width - 1), min(int(top * down), image.height - 1)
+    right, bottom = max(round(right * across), left + 1), max(round(bottom * down), top + 1)
+    part = image.crop((left, top, right, bottom))
+    scale = min((room.width - 6) / part.width, 24 / part.height)
     width, height = max(part.width * scale, 1), max(part.height * scale, 1)
-    frame = Area(area.middle - width / 2, area.y + 26 - height / 2, width, height)
+    frame = Area(room.middle - width / 2, room.level - height / 2, width, height)
     return f'<g opacity="{1 if kept else 0.35}">{picture(frame, part)}</g>'
 
 
-def _legend(
-    top: float, kinds: set[str], dropped: bool, left_out: Counter[str]
-) -> tuple[list[str], float]:
-    """What the marks mean, what was not drawn, and the bottom of both."""
-    entries = [(*line, "") for kind, line in LINES.items() if kind in kinds]
+def legend_block(
+    graph: SceneGraph,
+    lines: list[Line],
+    left_out: Counter[str],
+    width: float,
+    *,
+    dropped: bool = False,
+    room: float = 0.0,
+) -> Block:
+    """What the marks mean, and how many edges are not drawn.
+
+    Args:
+        graph: whose nodes are drawn.
+        lines: the edges that are drawn.
+        left_out: type -> how many are not.
+        width: of the legend.
+        dropped: explain what dropped nodes look like.
+        room: height; what is free of it lists detected relations that are not drawn.
+    """
+    entries: list[tuple[str, str]] = []  # a mark of 26 x 16 pixels, and what it means
+    kinds = {line.kind for line in lines}
+    for kind, (color, words) in KINDS.items():
+        if kind not in kinds:
+            continue
+        if kind in ALIGNED:
+            mark = path("M0 8H26", color, 2.6, 'stroke-opacity="0.8"')
+        else:
+            color = ROLE_COLORS["relation"] if kind == "ends" else color
+            color = ROLE_COLORS["attribute"] if kind == "describes" else color
+            mark = path("M0 8H22", color, 1.5)
+            mark += arrow_head((26, 8), (0, 8), color) if kind != "seen" else ""
+        entries.append((mark, words))
+    if kinds & set(ALIGNED):
+        weak, strong = strength_look(0.5), strength_look(1.0)
+        mark = path("M0 4H26", SOFT, weak[0], f'stroke-opacity="{weak[1]:.2f}"')
+        mark += path("M0 12H26", SOFT, strong[0], f'stroke-opacity="{strong[1]:.2f}"')
+        entries.append((mark, "strength of an alignment: 0.5 and 1"))
+    words = [node for node in graph.nodes if node.type == "word"]
+    outlined = 'fill="#ffffff" stroke="#566070" stroke-width="1.5" rx="7"'
+    for role, color in ROLE_COLORS.items():
+        if any(node.role == role for node in words):
+            chip = rectangle(Area(0, 1, 26, 14), f'fill="{color}" rx="7"')
+            entries.append((chip, f"{role} word"))
+    if any(node.negated for node in words):
+        mark = rectangle(Area(0, 1, 26, 14), outlined) + line((5, 8), (21, 8), SOFT, 1.5)
+        entries.append((mark, "struck through: denied"))
+    if any(node.index < 0 for node in words):
+        mark = rectangle(Area(0, 1, 26, 14), outlined) + text((13, 12), "( )", SOFT, 11)
+        entries.append((mark, "implied, not said"))
     if dropped:
-        entries.append((PALE, 1.4, "dropped", DASHED))
-    widths = [text_width(words, 11) + 34 for _, _, words, _ in entries]
-    areas, bottom = flow(widths, 16, MARGIN, RIGHT, top, (12, 6))
-    parts = []
-    for (color, width, words, more), area in zip(entries, areas, strict=True):
-        y = area.y + 8
-        parts.append(
-            f'<line x1="{area.x:.1f}" y1="{y:.1f}" x2="{area.x + 24:.1f}" y2="{y:.1f}" '
-            f'stroke="{color}" stroke-width="{width}" {more}/>'
-        )
-        at = (area.x + 30, y + 4)
-        parts.append(text(at, words, SOFT, 11, 'style="text-anchor:start"'))
+        entries.append((path("M0 8H26", PALE, 1.4, DASHED), "dropped"))
+    parts, bottom = [], 0.0
+    widths = [text_width(words, 11) + 34 for _, words in entries]
+    areas, bottom = flow(widths, 16, 10, width - 10, 0, (16, 6), align=0)
+    for (mark, words), area in zip(entries, areas, strict=True):
+        parts.append(f'<g transform="translate({area.x:.1f} {area.y:.1f})">{mark}</g>')
+        parts.append(text((area.x + 33, area.y + 12), words, SOFT, 11, anchor="start"))
     if left_out:
-        counts = " and ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
-        words = f"Not drawn: {counts} edges between regions."
-        parts.append(text(((MARGIN + RIGHT) / 2, bottom + 24), words, SOFT, 11))
-        bottom += 24
-    return parts, bottom + 12
+        counts = [f"{count} {kind}" for kind, count in sorted(left_out.items())]
+        said = " and ".join([", ".join(counts[:-1]), counts[-1]] if counts[1:] else counts)
+        edges = "edge" if left_out.total() == 1 else "edges"
+        for row in _wrapped(f"Not drawn: {said} {edges}.", width - 20):
+            bottom += 18
+            parts.append(text((10, bottom), row, SOFT, 11, anchor="start"))
+    undrawn = _undrawn_relations(graph, lines)
+    free = int((room - bottom - 30) // 17)
+    if undrawn and free > 2:
+        bottom += 28
+        parts.append(text((10, bottom), "Other relations in the picture", SOFT, 12, anchor="start"))
+        if len(undrawn) > free:
+            undrawn[free - 1 :] = [f"and {len(undrawn) - free + 1} more"]
+        for words in undrawn:
+            bottom += 17
+            parts.append(text((10, bottom), fit(words, width - 20, 11), INK, 11, anchor="start"))
+    return Block(parts, width, bottom + 12)
+
+
+def _undrawn_relations(graph: SceneGraph, lines: list[Line]) -> list[str]:
+    """Detected relations that are no lines, in words, the strongest first."""
+    drawn = {line.edge for line in lines}
+    edges = [
+        edge
+        for number, edge in enumerate(graph.edges)
+        if edge.type == "relation"
+        and number not in drawn
+        and graph.nodes[edge.source].type == "region"
+    ]
+    edges.sort(key=lambda edge: -edge.weight)
+    return [
+        f"{fit(name_of(graph, edge.source), 75, 11)} · {fit(edge.predicate, 65, 11)} · "
+        f"{fit(name_of(graph, edge.target), 75, 11)} ({edge.weight:.2f})"
+        for edge in edges
+    ]
+
+
+def _wrapped(words: str, width: float) -> list[str]:
+    """Lines of size 11 of at most ``width`` pixels."""
+    rows = [""]
+    for word in words.split():
+        longer = f"{rows[-1]} {word}".strip()
+        if text_width(longer, 11) <= width or not rows[-1]:
+            rows[-1] = longer
+        else:
+            rows.append(word)
+    return rows

@@ -12,11 +12,11 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: #f4f6f8; color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-main { max-width: 1100px; margin: 0 auto; padding: 28px 16px 60px; overflow-wrap: break-word; }
+main { margin: 0 auto; padding: 28px 16px 60px; overflow-wrap: break-word; }
 h1 { font-size: 28px; line-height: 1.2; margin: 0 0 4px; }
 h2, td, li, dt { overflow-wrap: anywhere; }
 nav td:nth-child(3) { min-width: 110px; }
-nav td:last-child { width: 1%; }
+nav td:last-child { width: 1%; white-space: nowrap; }
 h2 { font-size: 21px; line-height: 1.3; margin: 0 0 16px; }
 h3 { font-size: 15px; margin: 26px 0 8px; }
 p { margin: 6px 0; }
@@ -76,6 +76,13 @@ th, td { padding: 4px 14px 4px 0; border-bottom: 1px solid var(--line); vertical
   #f8f9fb 3px 6px); }
 .key { display: inline-block; width: 26px; height: 13px; vertical-align: -2px; margin: 0 4px; }
 .attention { background: linear-gradient(90deg, #f1f4f8, #173f7a); width: 80px; }
+.facts { columns: 2; column-gap: 32px; margin: 0; padding-left: 20px; }
+.facts li { break-inside: avoid; }
+.facts .denied { text-decoration: line-through; color: var(--soft); }
+.strengths td:nth-child(2), .strengths td:last-child { white-space: nowrap; }
+.strengths td:nth-child(4) { width: 180px; vertical-align: middle; }
+.strengths .dim { opacity: 0.35; }
+summary { cursor: pointer; font-weight: 600; margin: 26px 0 8px; }
 svg .lit > rect:first-of-type { stroke: #111; stroke-width: 4; stroke-dasharray: none; }
 svg .dim { opacity: 0.15; }
 .nodes .lit { background: #fff4cf; }
@@ -85,11 +92,11 @@ svg .dim { opacity: 0.15; }
 SCRIPT = """
 document.querySelectorAll("section").forEach(section => {
   const away = (edge, number) =>
-    number !== null && !edge.dataset.ends.split(" ").includes(number);
+    number !== null && !(edge.dataset.ends ?? edge.dataset.label).split(" ").includes(number);
   const mark = number => {
     section.querySelectorAll("[data-node]").forEach(one =>
       one.classList.toggle("lit", one.dataset.node === number));
-    section.querySelectorAll("[data-ends]").forEach(one =>
+    section.querySelectorAll("[data-ends], [data-label]").forEach(one =>
       one.classList.toggle("dim", away(one, number)));
   };
   section.addEventListener("mouseover", event => {
@@ -120,6 +127,21 @@ def whole_page(
         entries: (question, best answer, score or None) for each section.
         sections: HTML, one a question, with the ids ``question-1`` and so on.
     """
+    body = f"""<p class="soft">{_summary(entries)}</p>
+{_score_table(table)}
+{_contents(entries) if len(entries) > 1 else ""}
+{"".join(sections)}"""
+    return document(title, body)
+
+
+def document(title: str, body: str, width: int = 1100) -> str:
+    """A whole HTML file that opens without a network.
+
+    Args:
+        title: of the page.
+        body: HTML.
+        width: of the page at most, pixels.
+    """
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -129,12 +151,9 @@ def whole_page(
 <style>{STYLE}</style>
 </head>
 <body>
-<main>
+<main style="max-width:{width}px">
 <h1>{escape(title)}</h1>
-<p class="soft">{_summary(entries)}</p>
-{_score_table(table)}
-{_contents(entries) if len(entries) > 1 else ""}
-{"".join(sections)}
+{body}
 </main>
 <script>{SCRIPT}</script>
 </body>
@@ -163,7 +182,8 @@ def _percent(share: float) -> str:
     return f"{share:.1%}"
 
 
-def _bar(share: float, name: str = "") -> str:
+def bar(share: float, name: str = "") -> str:
+    """A share in [0, 1] as the length of a bar."""
     width = 100 * min(max(share, 0.0), 1.0)
     return f'<span class="bar {name}"><span style="width:{width:.1f}%"></span></span>'
 
@@ -192,7 +212,7 @@ def answer_bars(answers: list[tuple[str, float]], truth: str) -> str:
         tick = ' <span class="mark right">✓</span>' if truth and answer == truth else ""
         name = ' class="best"' if rank == 0 else ""
         rows.append(
-            f"<div{name}><dt>{escape(answer)}{tick}</dt><dd>{_bar(probability)}</dd>"
+            f"<div{name}><dt>{escape(answer)}{tick}</dt><dd>{bar(probability)}</dd>"
             f"<dd>{probability:.3f}</dd></div>"
         )
     return f'<h3>Answers</h3>\n<dl class="answers">{"".join(rows)}</dl>'
@@ -219,7 +239,7 @@ def node_list(rows: list[tuple[int, str, str, float, bool]]) -> str:
         )
         items.append(
             f'<li data-node="{number}" data-kept="{str(kept).lower()}">'
-            f'<span>{escape(name)} <span class="soft">{kind}</span></span>{_bar(relevance, "rose")}'
+            f'<span>{escape(name)} <span class="soft">{kind}</span></span>{bar(relevance, "rose")}'
             f"<span>{relevance:.2f}</span>{state}</li>"
         )
     return f'<ol class="nodes">{"".join(items)}</ol>'
