@@ -1,6 +1,7 @@
 """Score a prediction file by the official rule of its benchmark; needs no model.
 
 tbkin score vqa predictions=FILE questions=FILE annotations=FILE [rule=legacy] [json=true]
+tbkin score captions predictions=FILE gold=FILE [matching=lemma] [json=true]
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from tbkin.config import choose, help_text, load_config, run_command, setting
 from tbkin.data.vqa_files import join, read_annotations, read_json, read_questions
 from tbkin.metrics.vqa_accuracy import RULES, baselines, score_predictions
+from tbkin.scoring_captions import score_captions
 
 
 @dataclasses.dataclass
@@ -141,7 +143,7 @@ def _plain(doc: str | None) -> str:
     return "\n".join(line.removeprefix("    ") for line in (doc or "").splitlines())
 
 
-SCORES: dict[str, Callable[[list[str]], None]] = {"vqa": score_vqa}
+SCORES: dict[str, Callable[[list[str]], None]] = {"captions": score_captions, "vqa": score_vqa}
 
 
 if __name__ == "__main__":

@@ -171,8 +171,8 @@ def test_files_that_are_missing_or_not_json(files, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "needs a benchmark; choose from: vqa"),
-        (["vqaa"], "unknown benchmark 'vqaa'; choose from: vqa"),
+        ([], "needs a benchmark; choose from: captions, vqa"),
+        (["vqaa"], "unknown benchmark 'vqaa'; choose from: captions, vqa"),
         (["vqa"], "predictions is missing; add predictions=FILE"),
         (["vqa", "predictions=p", "questions=q"], "annotations is missing"),
         (["vqa", "prediction=p"], "unknown setting 'prediction'; did you mean 'predictions'"),

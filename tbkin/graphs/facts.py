@@ -17,10 +17,15 @@ from tbkin.graphs.words import lemma
 Fact = tuple[str, ...]
 
 _FACT = re.compile(r"\(([^()]*)\)")
+_BETWEEN = re.compile(r",(?!\d)|(?<!\d),")  # the comma of "1,000" stands between no two parts
+_UNWRITABLE = re.compile(rf"[()]|{_BETWEEN.pattern}")
 
 
 def read_facts(text: str) -> list[Fact]:
     """Facts of a graph in FACTUAL's notation, each once, in order.
+
+    Spaces round parentheses and commas may be missing: ``(man,wear,hat),(dog)``. A comma between
+    two digits is part of a number.
 
     Raises:
         ValueError: a fact of neither one nor three parts, or text outside parentheses.
@@ -33,7 +38,7 @@ def read_facts(text: str) -> list[Fact]:
         )
     facts = []
     for inside in _FACT.findall(text):
-        parts = tuple(" ".join(part.split()) for part in inside.split(" , "))
+        parts = tuple(" ".join(part.split()) for part in _BETWEEN.split(inside))
         if len(parts) not in (1, 3) or not all(parts):
             raise ValueError(
                 f"'({inside})' is not a fact: it needs one part, or three with ' , ' between them."
@@ -43,7 +48,19 @@ def read_facts(text: str) -> list[Fact]:
 
 
 def write_facts(facts: Iterable[Fact]) -> str:
-    """Facts in FACTUAL's notation."""
+    """Facts in FACTUAL's notation; no fact is the empty text.
+
+    Raises:
+        ValueError: a fact that could not be read again: of neither one nor three parts, or with
+            an empty part, a parenthesis, or a comma that is not between two digits.
+    """
+    facts = list(facts)
+    for fact in facts:
+        if len(fact) not in (1, 3) or not all(part == _writable(part) != "" for part in fact):
+            raise ValueError(
+                f"{fact!r} cannot be written as a fact: it needs one or three parts, none empty, "
+                "without parentheses, without commas but in numbers, without double spaces."
+            )
     return " , ".join(f"( {' , '.join(fact)} )" for fact in facts)
 
 
@@ -51,7 +68,8 @@ def facts_of(graph: SceneGraph) -> list[Fact]:
     """What a caption graph asserts, each fact once; what it denies is left out.
 
     A relation counts when both its ends are known. An entity is a fact of its own only when it
-    is in no other.
+    is in no other. Parentheses and commas (but those of numbers) are left out of phrases, because
+    the notation cannot write them; a fact of which nothing is left then is left out too.
     """
     nodes = graph.nodes
     facts: dict[Fact, None] = {}
@@ -68,7 +86,8 @@ def facts_of(graph: SceneGraph) -> list[Fact]:
     for place, end in ends.items():
         if len(end) == 2 and not any(nodes[p].negated for p in (place, *end.values())):
             subject, target = end["subject"], end["object"]
-            facts[phrase(graph, subject), nodes[place].label, phrase(graph, target)] = None
+            said = _writable(nodes[place].label)
+            facts[phrase(graph, subject), said, phrase(graph, target)] = None
             named |= {subject, target}
     spoken = {part for fact in facts for part in (fact[0], fact[-1])}
     for place, node in enumerate(nodes):
@@ -76,17 +95,22 @@ def facts_of(graph: SceneGraph) -> list[Fact]:
             entity = phrase(graph, place)
             if entity not in spoken:
                 facts[(entity,)] = None
-    return list(facts)
+    return [fact for fact in facts if all(fact)]
 
 
 def phrase(graph: SceneGraph, place: int) -> str:
     """A word node as a fact names it: the phrase as written, or the digits of a count."""
     node = graph.nodes[place]
     if node.role == "count":
-        return node.label
+        return _writable(node.label)
     if node.text or node.index < 0:
-        return node.text or node.label
-    return graph.words[node.index].lower()
+        return _writable(node.text or node.label)
+    return _writable(graph.words[node.index].lower())
+
+
+def _writable(text: str) -> str:
+    """A phrase without what the notation cannot write, one space between its words."""
+    return " ".join(_UNWRITABLE.sub(" ", text).split())
 
 
 def graph_of_facts(facts: Iterable[Fact], words: Sequence[str] = ()) -> SceneGraph:
