@@ -10,11 +10,11 @@ from tbkin.config import choose, run_command
 STEPS = {
     "tiny": "draw the tiny world in official file formats",
     "regions": "regions and features of a folder of pictures",
-    "captions": "captions -> caption graphs",
+    "captions": "captions to caption graphs, or from one form to the other",
     "knowledge": "co-occurrence priors of any caption graphs",
-    "scene_graphs": "region store and captions -> unified scene graphs",
+    "scene_graphs": "region store and captions to unified scene graphs",
     "convert": "other people's scene graphs in and out",
-    "draw": "a scene graph as .html, .svg or .png",
+    "draw": "scene graphs as a page or picture to look at",
     "vqa": "official VQA 2.0 files and pictures, ready to train on",
 }
 

@@ -138,7 +138,7 @@ def run_command(main: Callable[[list[str]], None], arguments: list[str] | None =
         main(sys.argv[1:] if arguments is None else arguments)
     except (KeyError, IndexError):  # our own mistakes, although they are LookupErrors
         raise
-    except (ValueError, LookupError, OSError) as error:
+    except (ValueError, LookupError, OSError, ImportError) as error:
         if isinstance(error, BrokenPipeError) or os.environ.get("TBKIN_TRACEBACK"):
             raise
         sys.stderr.write(f"error: {error}\n")

@@ -44,7 +44,7 @@ from tbkin.config import OptimConfig, TrainConfig, choose, help_text, load_confi
 from tbkin.data.collate import Collator
 from tbkin.data.prepared import default_output, find_prepared, read_record
 from tbkin.data.processing_tbkin import TBKINProcessor
-from tbkin.evaluation import evaluate, quiet
+from tbkin.evaluation import evaluate, finish, quiet
 from tbkin.files import write_json
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.objectives import TotalLoss
@@ -148,7 +148,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
             f"{config.data.val_split}, {result['steps']} steps, {result['seconds']:.0f} s; "
             f"checkpoint: {output}\n"
         )
-    accelerator.end_training()
+    finish(accelerator)
     return record
 
 

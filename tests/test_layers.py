@@ -27,7 +27,7 @@ LAYERS = [  # lowest first; a folder counts as one room, and so does visualize w
 ]
 RANK = {room: rank for rank, rooms in enumerate(LAYERS) for room in rooms}
 OURS = ("tbkin", "data_prep")
-HEAVY = {"spacy", "pycocotools", "matplotlib"}
+HEAVY = {"spacy", "pycocotools", "matplotlib", "h5py", "lmdb", "onnx", "onnxruntime", "networkx"}
 SHADOWED = set(sys.stdlib_module_names) | {"datasets", "evaluate", "tokenizers"}
 FILES = sorted(path for name in OURS for path in (ROOT / name).rglob("*.py"))
 

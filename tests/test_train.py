@@ -87,6 +87,7 @@ def test_two_processes_equal_one(tiny_root, tmp_path):
         capture_output=True,
         text=True,
         check=False,
+        timeout=240,
     )
     # Not the exit code: gloo sometimes aborts at interpreter exit, after correct results.
     assert (tmp_path / "two" / "run.json").is_file(), done.stderr[-2000:]
