@@ -65,6 +65,7 @@ class DetectorSettings:
     layout: str = setting("auto", "precomputed: layout of the files, where they do not tell")
     objects_vocabulary: str = setting("", "precomputed: object names, one a line")
     attributes_vocabulary: str = setting("", "precomputed: attribute names, one a line")
+    labels: Literal["auto", "none"] = setting("auto", "precomputed: none leaves names out")
 
     def __post_init__(self) -> None:
         """Check the name; each detector checks its own settings."""
@@ -97,6 +98,7 @@ def _precomputed(settings: DetectorSettings) -> Detector:
         settings.layout,
         settings.objects_vocabulary,
         settings.attributes_vocabulary,
+        settings.labels,
     )
 
 

@@ -1,4 +1,3 @@
-import inspect
 import json
 
 import numpy as np
@@ -6,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tbkin.detectors import DETECTORS
+from tbkin.detectors import DETECTORS, DetectorSettings, build_detector
 from tbkin.detectors.annotated import AnnotatedBoxes
 from tbkin.detectors.grid import Grid
 from tbkin.detectors.pixels import SIDE, open_picture, pixel_features
@@ -73,20 +72,38 @@ BOXES = np.array([[0, 0, 10, 10], [5, 5, 30, 15], [20, 0, 60, 30]], dtype=np.flo
 
 
 def test_every_detector_gives_regions_and_says_how(coco, features):
-    made = {
-        "grid": Grid(2, 3),
-        "annotated": AnnotatedBoxes(coco()),
-        "detected": AnnotatedBoxes([coco()]),
-        "precomputed": PrecomputedFeatures(features(x=X, boxes=BOXES)),
+    given = {  # detectors that need a network have tests of their own
+        "grid": {"rows": 2, "columns": 3},
+        "annotated": {"boxes": [str(coco())]},
+        "detected": {"boxes": [str(coco())]},
+        "precomputed": {"features": str(features(x=X, boxes=BOXES))},
     }
-    assert set(made) == set(DETECTORS)
-    for name, detector in made.items():
-        assert type(detector) is DETECTORS[name] or not inspect.isclass(DETECTORS[name])
+    assert set(DETECTORS) - set(given) == {"huggingface", "onnx"}
+    for name, settings in given.items():
+        detector = build_detector(DetectorSettings(name=name, **settings))
         regions = detector(PICTURE, "42")
         assert isinstance(regions, Regions)
         assert len(regions) > 0
         assert (regions.width, regions.height, regions.image_id) == (40, 20, "42")
         assert detector.policy.split()[0] in (name, "annotated")
+        assert detector.weights == ""
+        assert bool(detector.extractor) == (regions.features is not None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "yolo"}, "unknown detector 'yolo'; choose from: annotated, detected, grid"),
+        ({"name": "annotated"}, r"needs detector\.boxes=\[FILE\]"),
+        ({"name": "precomputed"}, r"needs detector\.features=PATH"),
+        ({"name": "huggingface"}, r"needs detector\.model=HUB_ID_OR_FOLDER"),
+        ({"name": "onnx"}, r"needs detector\.model=FILE\.onnx"),
+        ({"name": "huggingface", "model": "x", "source": "roi"}, r"unknown detector\.source 'roi'"),
+    ],
+)
+def test_a_detector_without_what_it_needs(settings, message):
+    with pytest.raises(ValueError, match=message):
+        build_detector(settings)
 
 
 # Grid
@@ -240,11 +257,10 @@ def test_what_is_missing_or_does_not_fit_is_named(features, tmp_path):
     detector = PrecomputedFeatures(features(x=X, boxes=BOXES))
     with pytest.raises(LookupError, match=r"for image 43 in .*npz \(1 images there\)"):
         detector(PICTURE, "43")
-    detector = PrecomputedFeatures(features(y=X, boxes=BOXES))
     with pytest.raises(ValueError, match=r"none of x, features; it has y, boxes"):
-        detector(PICTURE, "42")
+        PrecomputedFeatures(features(y=X, boxes=BOXES))
     detector = PrecomputedFeatures(features(x=X, boxes=BOXES[:2]))
-    with pytest.raises(ValueError, match=r"image 42: 5 feature rows for 2 regions"):
+    with pytest.raises(ValueError, match=r"42\.jpg\.npz is not .*\(3, 5\), and there are 2 boxes"):
         detector(PICTURE, "42")
     detector = PrecomputedFeatures(features(x=X * np.nan, boxes=BOXES))
     with pytest.raises(ValueError, match=r"image 42: region features hold NaN"):
