@@ -5,6 +5,7 @@ from tbkin.boxes import (
     box_geometry,
     box_iou,
     clip_boxes,
+    nms,
     normalize_boxes,
     xywh_to_xyxy,
     xyxy_to_xywh,
@@ -78,3 +79,88 @@ def test_iou_agrees_with_pycocotools():
         xyxy_to_xywh(boxes).double().numpy(), xyxy_to_xywh(others).double().numpy(), [0] * 5
     )
     assert torch.allclose(box_iou(boxes, others), torch.tensor(official).float(), atol=1e-5)
+
+
+def slow_nms(boxes, scores, threshold, classes=None):
+    """The definition, one pair at a time."""
+    kept = []
+    for place in sorted(range(len(boxes)), key=lambda one: (-scores[one], one)):
+        overlaps = [
+            box_iou(boxes[[place]], boxes[[better]]).item() > threshold
+            for better in kept
+            if classes is None or classes[better] == classes[place]
+        ]
+        if not any(overlaps):
+            kept.append(place)
+    return kept
+
+
+def test_nms_worked_by_hand():
+    # 10 x 10 each, in one row. 0 and 1 are 2 apart: 80 shared of 120, IoU 2/3; 1 and 2 as well;
+    # 0 and 2 are 4 apart: 60 shared of 140, IoU 0.43. 3 is far away.
+    boxes = torch.tensor([[0.0, 0, 10, 10], [2, 0, 12, 10], [4, 0, 14, 10], [50, 0, 60, 10]])
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.95])
+    # 1 goes because of 0; 2 stays: it overlaps only 1 by that much, and 1 is gone.
+    assert nms(boxes, scores, 0.5).tolist() == [3, 0, 2]
+    assert nms(boxes, scores, 0.4).tolist() == [3, 0]
+    assert nms(boxes, scores, 0.7).tolist() == [3, 0, 1, 2]
+
+
+def test_nms_leaves_other_classes_alone():
+    boxes = torch.tensor([[0.0, 0, 10, 10]] * 3)
+    scores, classes = torch.tensor([0.7, 0.9, 0.8]), torch.tensor([0, 1, 0])
+    assert nms(boxes, scores, 0.5).tolist() == [1]
+    assert nms(boxes, scores, 0.5, classes).tolist() == [1, 2]
+
+
+def test_nms_threshold_is_the_most_that_is_allowed():
+    # IoU exactly one half: 10 x 10 within 10 x 20.
+    boxes, scores = torch.tensor([[0.0, 0, 10, 20], [0, 0, 10, 10]]), torch.tensor([0.5, 0.6])
+    assert nms(boxes, scores, 0.5).tolist() == [1, 0]
+    assert nms(boxes, scores, 0.49).tolist() == [1]
+    same = boxes[[0, 0]]
+    assert nms(same, scores, 1.0).tolist() == [1, 0]  # 1 keeps even equal boxes
+
+
+def test_nms_of_equal_scores_keeps_the_order_of_the_boxes():
+    boxes = torch.tensor([[0.0, 0, 10, 10]] * 4 + [[20, 0, 30, 10]] * 3)
+    assert nms(boxes, torch.full((7,), 0.5), 0.5).tolist() == [0, 4]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("seed", range(3))
+def test_nms_agrees_with_the_slow_loop(threshold, seed):
+    boxes = random_boxes(60, seed)
+    random = torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, 20, (60,), generator=random) / 20  # with ties
+    classes = torch.randint(0, 3, (60,), generator=random)
+    assert nms(boxes, scores, threshold).tolist() == slow_nms(boxes, scores, threshold)
+    kept = nms(boxes, scores, threshold, classes).tolist()
+    assert kept == slow_nms(boxes, scores, threshold, classes)
+
+
+def test_nms_is_class_by_class_what_it_is_for_one_class():
+    boxes, scores = random_boxes(50), torch.rand(50, generator=torch.Generator().manual_seed(0))
+    classes = torch.arange(50) % 4
+    kept = set(nms(boxes, scores, 0.3, classes).tolist())
+    for number in range(4):
+        own = torch.nonzero(classes == number).squeeze(1)
+        assert set(own[nms(boxes[own], scores[own], 0.3)].tolist()) == kept & set(own.tolist())
+
+
+def test_nms_of_nothing_and_of_one():
+    assert nms(torch.zeros(0, 4), torch.zeros(0), 0.5).tolist() == []
+    assert nms(torch.zeros(0, 4), torch.zeros(0), 0.5, torch.zeros(0)).dtype == torch.int64
+    assert nms(torch.tensor([[1.0, 1, 1, 1]]), torch.tensor([0.1]), 0.0).tolist() == [0]
+
+
+def test_nms_refuses_lengths_that_differ():
+    boxes, scores = random_boxes(3), torch.rand(3)
+    with pytest.raises(
+        ValueError, match=r"boxes \(N, 4\) and scores \(N,\), got \(3, 4\) and \(2,\)"
+    ):
+        nms(boxes, scores[:2], 0.5)
+    with pytest.raises(ValueError, match=r"3 classes, one a box, got \(2,\)"):
+        nms(boxes, scores, 0.5, torch.zeros(2))
+    with pytest.raises(ValueError, match=r"IoU in \[0, 1\], got 45"):
+        nms(boxes, scores, 45)

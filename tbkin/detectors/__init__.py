@@ -15,8 +15,10 @@ from PIL import Image
 
 from tbkin.config import choose, setting
 from tbkin.detectors.annotated import AnnotatedBoxes
+from tbkin.detectors.coco_labels import COCO_LABELS
 from tbkin.detectors.grid import Grid
 from tbkin.detectors.precomputed import PrecomputedFeatures
+from tbkin.detectors.precomputed_regions import read_vocabulary
 from tbkin.graphs.regions import Regions
 
 
@@ -63,7 +65,9 @@ class DetectorSettings:
     device: str = setting("cpu", "huggingface: cpu or cuda")
     features: str = setting("", "precomputed: file or folder")
     layout: str = setting("auto", "precomputed: layout of the files, where they do not tell")
-    objects_vocabulary: str = setting("", "precomputed: object names, one a line")
+    objects_vocabulary: str = setting(
+        "", "precomputed, onnx: file of object names, one a line; onnx, not set: COCO's 80"
+    )
     attributes_vocabulary: str = setting("", "precomputed: attribute names, one a line")
     labels: Literal["auto", "none"] = setting("auto", "precomputed: none leaves names out")
 
@@ -118,9 +122,12 @@ def _huggingface(settings: DetectorSettings) -> Detector:
 def _onnx(settings: DetectorSettings) -> Detector:
     from tbkin.detectors.yolox import OnnxDetector
 
+    named = {"pixels": "none", "map": "auto"}
+    own = settings.objects_vocabulary
     return OnnxDetector(
         _model_of(settings, "FILE.onnx in YOLOX's layout"),
-        features="none" if settings.source == "pixels" else settings.source,
+        labels=read_vocabulary(own) if own else COCO_LABELS,
+        features=named.get(settings.source, settings.source),
         threads=settings.threads,
         **_limits(settings),
     )

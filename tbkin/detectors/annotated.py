@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from tbkin.boxes import clip_boxes, xywh_to_xyxy
+from tbkin.detectors.precomputed import image_number
 from tbkin.graphs.regions import Regions
+
+SAME_SHAPE = 0.01  # how far the shapes of a picture and of its copy may differ
 
 
 class AnnotatedBoxes:
@@ -27,6 +32,7 @@ class AnnotatedBoxes:
     Raises:
         FileNotFoundError, ValueError: a file that is missing or is not of this layout.
         LookupError: when called for a picture that none of the files lists.
+        ValueError: when called with a picture of another shape than the listed one.
     """
 
     def __init__(self, files: str | Path | Sequence[str | Path]):
@@ -58,15 +64,16 @@ class AnnotatedBoxes:
 
     def __call__(self, image: Image.Image, image_id: str = "") -> Regions:
         """The annotated boxes of one picture, cut to it; boxes without area are left out."""
-        number = int(image_id) if image_id.isdigit() else -1
-        if number not in self.images:
+        number = self._number_of(image_id)
+        if number is None:
             raise LookupError(
                 f"no annotated boxes for image {image_id} in "
                 f"{', '.join(str(path) for path in self.files)} ({len(self.images)} images there)."
             )
         entries = self.annotations.get(number, [])
         boxes = torch.tensor([entry["bbox"] for entry in entries], dtype=torch.float32)
-        boxes = clip_boxes(xywh_to_xyxy(boxes.reshape(-1, 4)), *image.size)
+        boxes = xywh_to_xyxy(boxes.reshape(-1, 4)) * self._scale(number, image, image_id)
+        boxes = clip_boxes(boxes, *image.size)
         kept = [
             place
             for place, (left, top, right, bottom) in enumerate(boxes.tolist())
@@ -96,6 +103,45 @@ class AnnotatedBoxes:
             ],
             image_id=image_id,
         )
+
+    extractor = weights = ""  # brings no features
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        """File name without suffix, with and without folders, and the number it ends in -> id.
+
+        Own exports often count pictures from 1, whatever the numbers in the files' names: a name
+        goes before an id. A number that two names end in stands for neither.
+        """
+        names: dict[str, int] = {}
+        numbers: dict[str, int | None] = {}
+        for known, entry in self.images.items():
+            path = PurePosixPath(str(entry.get("file_name") or known)).with_suffix("")
+            names |= {path.as_posix(): known, path.name: known}
+            number = image_number(path)
+            numbers[number] = None if number in numbers else known
+        return {**{n: one for n, one in numbers.items() if n and one is not None}, **names}
+
+    def _number_of(self, image_id: str) -> int | None:
+        """The files' own id of a picture."""
+        path = PurePosixPath(image_id)
+        for name in (image_id, path.name, image_number(path)):
+            if name in self._ids:
+                return self._ids[name]
+        return None
+
+    def _scale(self, number: int, image: Image.Image, image_id: str) -> Tensor:
+        """(4,) from the pixels of the annotated picture to those of the opened one."""
+        entry = self.images[number]
+        size = (entry.get("width") or image.width, entry.get("height") or image.height)
+        shape = (size[0] * image.height) / (size[1] * image.width)
+        if abs(shape - 1) > SAME_SHAPE:
+            turned = " Is one of them turned (EXIF)?" if size == image.size[::-1] else ""
+            raise ValueError(
+                f"image {image_id} was {size[0]} x {size[1]} pixels when its boxes were drawn, and "
+                f"is {image.width} x {image.height} here; another shape is another picture.{turned}"
+            )
+        return torch.tensor([image.width / size[0], image.height / size[1]] * 2)
 
     @property
     def policy(self) -> str:

@@ -41,6 +41,8 @@ class Grid:
             image_id=image_id,
         )
 
+    extractor = weights = ""  # brings no features
+
     @property
     def policy(self) -> str:
         """How the boxes were chosen, for the fingerprint of a region store."""

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 SIDE = 8
 
 
 def open_picture(path: str | Path) -> Image.Image:
-    """A picture in RGB, fully decoded.
+    """A picture in RGB, fully decoded, upright as its EXIF orientation says.
 
     Raises:
         FileNotFoundError, ValueError: it is missing, or Pillow cannot read it.
@@ -25,7 +25,7 @@ def open_picture(path: str | Path) -> Image.Image:
         raise FileNotFoundError(f"no picture {path}; check the path or the image folder.")
     try:
         with Image.open(path) as file:
-            return file.convert("RGB")
+            return ImageOps.exif_transpose(file).convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not a readable picture ({error}); copy it again.") from error
 

@@ -24,7 +24,8 @@ class Regions:
         image_id: whose picture.
 
     Raises:
-        ValueError: lengths that differ, a box outside the picture, values that are not finite.
+        ValueError: lengths that differ, a box outside the picture or whose right (bottom) side is
+            left of (above) the other, values that are not finite.
     """
 
     boxes: Tensor
@@ -64,6 +65,14 @@ class Regions:
             raise ValueError(
                 f"{self._who()}: a box leaves the picture of {self.width} x {self.height} pixels; "
                 "boxes are xyxy pixels."
+            )
+        inverted = (self.boxes[:, 2:] < self.boxes[:, :2]).any(dim=1)
+        if inverted.any():
+            place = int(inverted.nonzero()[0])
+            raise ValueError(
+                f"{self._who()}: box {place} ends before it starts "
+                f"({', '.join(f'{value:g}' for value in self.boxes[place].tolist())}); boxes are "
+                "left, top, right, bottom, not left, top, width, height."
             )
 
     def __len__(self) -> int:

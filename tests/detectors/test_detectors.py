@@ -106,6 +106,57 @@ def test_a_detector_without_what_it_needs(settings, message):
         build_detector(settings)
 
 
+# Annotated boxes find their picture
+
+
+def named(coco, *names, **size):
+    """A file whose pictures have ids from 1 and the given names, each with one box."""
+    return AnnotatedBoxes(
+        coco(
+            images=[{"id": k, "file_name": name, **size} for k, name in enumerate(names, 1)],
+            annotations=[
+                {"image_id": k, "category_id": 3, "bbox": [0, 0, k, k]}
+                for k in range(1, len(names) + 1)
+            ],
+            relations=[],
+        )
+    )
+
+
+def test_a_picture_is_found_by_its_file_name_before_its_id(coco):
+    detector = named(coco, "frames/0005.png", "frames/0001.png", "garden.jpg")
+    sides = {name: int(detector(PICTURE, name).boxes[0, 2]) for name in
+             ("frames/0005", "0005", "5", "1", "garden", "elsewhere/garden")}  # fmt: skip
+    assert sides == {
+        "frames/0005": 1, "0005": 1, "5": 1, "1": 2, "garden": 3, "elsewhere/garden": 3
+    }  # fmt: skip
+    with pytest.raises(LookupError, match="no annotated boxes for image 3"):
+        detector(PICTURE, "3")  # an id, but the picture of that id has a name of its own
+
+
+def test_a_number_that_two_names_end_in_is_nobody(coco):
+    detector = named(coco, "left_7.png", "right_7.png")
+    assert len(detector(PICTURE, "right_7")) == 1
+    with pytest.raises(LookupError, match="image 7"):
+        detector(PICTURE, "7")
+
+
+def test_boxes_follow_a_resized_copy_and_refuse_another_shape(coco):
+    assert named(coco, "a.png", width=80, height=40)(PICTURE, "a").boxes[0, 2] == 0.5
+    with pytest.raises(ValueError, match=r"image a was 40 x 40 .* is 40 x 20 here"):
+        named(coco, "a.png", width=40, height=40)(PICTURE, "a")
+    with pytest.raises(ValueError, match=r"turned \(EXIF\)"):
+        named(coco, "a.png", width=20, height=40)(PICTURE, "a")
+
+
+def test_pictures_are_opened_upright(tmp_path):
+    picture = Image.new("RGB", (40, 20))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # turn by 90 degrees
+    picture.save(tmp_path / "phone.jpg", exif=exif)
+    assert open_picture(tmp_path / "phone.jpg").size == (20, 40)
+
+
 # Grid
 
 
