@@ -7,7 +7,7 @@ first token, which the pooler reads, with each content word by its role.
 
 from __future__ import annotations
 
-from tbkin.graphs.build import STRONGLY_ALIGNED
+from tbkin.graphs.alignment import STRONGLY_ALIGNED
 from tbkin.graphs.scene_graph import Edge
 
 KINDS = (

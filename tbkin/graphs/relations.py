@@ -39,10 +39,32 @@ PREDICATES_OF_PHRASE: dict[str, tuple[str, ...]] = {
     "beside": ("left of", "right of"),
     "by": ("left of", "right of"),
     "near": ("left of", "right of", "above", "below"),
+    "alongside": ("left of", "right of"),
+    "close to": ("left of", "right of", "above", "below"),
     "with": ("around",),
     "wear": ("around",),
     "have": ("around",),
     "hold": ("around",),
+    **{  # parsers name a verb and its preposition as one: "sit on"
+        f"{verb} {place}": predicates
+        for verb in ("sit", "stand", "lay", "rest", "park", "walk", "ride", "sleep", "hang")
+        for place, predicates in (
+            ("on", ("above", "inside")),
+            ("on top of", ("above", "inside")),
+            ("in", ("inside",)),
+            ("inside", ("inside",)),
+            ("above", ("above",)),
+            ("over", ("above",)),
+            ("below", ("below",)),
+            ("under", ("below", "inside")),
+            ("next to", ("left of", "right of")),
+            ("beside", ("left of", "right of")),
+            ("by", ("left of", "right of")),
+            ("near", ("left of", "right of", "above", "below")),
+            ("left of", ("left of",)),
+            ("right of", ("right of",)),
+        )
+    },
 }
 
 INSIDE_SHARE = 0.9  # of the smaller box's area that must lie in the larger one (*ours*)
