@@ -110,15 +110,15 @@ class AnnotatedBoxes:
     def _ids(self) -> dict[str, int]:
         """File name without suffix, with and without folders, and the number it ends in -> id.
 
-        Own exports often count pictures from 1, whatever the numbers in the files' names: a name
-        goes before an id. A number that two names end in stands for neither.
+        Own exports often count pictures from 1, whatever the numbers in the files' names: an id
+        counts only where the name has no number. A number that two names end in stands for neither.
         """
         names: dict[str, int] = {}
         numbers: dict[str, int | None] = {}
         for known, entry in self.images.items():
             path = PurePosixPath(str(entry.get("file_name") or known)).with_suffix("")
             names |= {path.as_posix(): known, path.name: known}
-            number = image_number(path)
+            number = image_number(path) or str(known)
             numbers[number] = None if number in numbers else known
         return {**{n: one for n, one in numbers.items() if n and one is not None}, **names}
 

@@ -93,7 +93,9 @@ class _Facets:
 
     Class and attributes are the *facets* of a description. A region that fits all of them is
     aligned with the mean of their similarities; one facet may miss, because detectors err, at
-    half the strength. A generic word ("thing") has no class to compare (*ours*).
+    half the strength. A generic word ("thing") has no class to compare (*ours*). A region of which
+    no attribute was reported cannot miss one: most detectors name classes only. What a label says
+    itself counts as seen ("potted plant").
     """
 
     def __init__(
@@ -126,7 +128,9 @@ class _Facets:
         strengths = {}
         for region, names in self.seen.items():
             facets = [] if generic else [fit[self.nodes[region].label]]
-            facets += [max((compare(one, name) for name in names), default=0.0) for one in said]
+            if names:
+                names = names + self.nodes[region].label.split()[:-1]
+                facets += [max(compare(one, name) for name in names) for one in said]
             fits = [facet for facet in facets if facet >= ALIGNED]
             misses = len(facets) - len(fits)
             if misses == 0:

@@ -249,3 +249,24 @@ def test_unsound_regions_are_refused(regions, changes, message):
 def test_regions_without_a_name_say_only_regions():
     with pytest.raises(ValueError, match=r"^regions: boxes must be"):
         Regions(torch.zeros(2, 4), 9, 9, ["a"], [1.0], [[]])
+
+
+def test_a_detector_that_names_classes_only_is_aligned_by_class(regions):
+    said = WordRules()("a small striped red circle")
+    regions.attributes = [[] for _ in regions.labels]
+    graph = build_scene_graph(regions, said)
+    found = [
+        (graph.nodes[edge.target].label, edge.weight)
+        for edge in graph.edges
+        if edge.type == "alignment"
+    ]
+    assert found == [("circle", 1.0)]
+
+
+def test_what_a_label_says_counts_as_seen(regions):
+    regions.labels[0] = "potted plant"
+    regions.attributes[0] = [("green", 0.9)]
+    graph = build_scene_graph(regions, WordRules()("a potted plant"))
+    assert [edge.weight for edge in graph.edges if edge.type == "alignment"] == [
+        pytest.approx(1.0, abs=0.1)
+    ]
