@@ -21,6 +21,7 @@ class CaptionGraph:
         self.nodes: list[Node] = []
         self.edges: list[Edge] = []
         self.place_of_word: dict[int, int] = {}
+        self._joined: set[Edge] = set()
 
     def add(
         self, word: int, label: str, role: str, text: str = "", *, negated: bool = False
@@ -72,7 +73,8 @@ class CaptionGraph:
         Args:
             word: position of the phrase's content word; -1 when it is implied.
             label: lemmatised phrase, verb and preposition together ("sit in").
-            subject, target: places of object nodes.
+            subject: place of an object node.
+            target: place of an object node.
             negated: the text denies it.
         """
         ends = {"subject": subject, "object": target}
@@ -94,5 +96,6 @@ class CaptionGraph:
 
     def _join(self, source: int, predicate: str, target: int, kind: str) -> None:
         edge = Edge(source, predicate, target, kind)
-        if source != target and edge not in self.edges:
+        if source != target and edge not in self._joined:
+            self._joined.add(edge)
             self.edges.append(edge)

@@ -1,20 +1,33 @@
 """Caption graphs from spaCy's dependency parse: rules of *ours* in the manner of SPICE's parser.
 
-Nouns are objects, their modifiers attributes and counts; prepositions and verbs relate them.
+Nouns are objects, their modifiers attributes and counts; prepositions and verbs relate them. What
+becomes a name, an attribute or a relation follows FACTUAL's annotation (``graphs/facts.py``).
+
+The way of a sentence: ``spacy_tree`` reads spaCy's tree, ``spacy_mends`` corrects it,
+``spacy_sentence`` tells who is meant, ``spacy_nouns`` reads noun phrases, ``spacy_places``
+prepositions, and ``spacy_relations`` puts them together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any
 
+from tbkin.graphs.facts import lemma_of_phrase
 from tbkin.graphs.scene_graph import SceneGraph
-from tbkin.graphs.words import lemma
 from tbkin.parsers.caption_graph import CaptionGraph
-from tbkin.parsers.word_rules import ASKED, RELATIONS
+from tbkin.parsers.lexicon import ASKED, DEFINITE, NUMBERS, OPENERS, RENAMED
+from tbkin.parsers.spacy_mends import mend
+from tbkin.parsers.spacy_nouns import Thing, read_thing
+from tbkin.parsers.spacy_relations import Relations
+from tbkin.parsers.spacy_sentence import Sentence, is_partitive
+from tbkin.parsers.spacy_tree import Word, read_tree
 
 ORDER = ("trf", "lg", "md", "sm")  # spaCy's English models, best first
+UNUSED = ("ner", "senter", "lemmatizer", "attribute_ruler")  # parts of a model no rule looks at
+BATCH_SIZE = 256  # the fastest of 64, 256 and 1,000 on captions of six words
 
 
 def installed_model() -> str | None:
@@ -46,107 +59,135 @@ class SpacyRules:
         self.nlp = _load(name)
 
     def __call__(self, sentence: str) -> SceneGraph:
-        """Parse one sentence."""
-        return _graph_of(self.nlp(sentence))
+        """Parse one sentence; never fails, whatever the text."""
+        text, added = framed(sentence)
+        return graph_of(self.nlp(text), added)
+
+    def many(self, sentences: Iterable[str]) -> Iterator[SceneGraph]:
+        """The graph of each sentence, in order; read and parsed in batches, lazily."""
+        texts = (framed(sentence) for sentence in sentences)
+        for doc, added in self.nlp.pipe(texts, as_tuples=True, batch_size=BATCH_SIZE):
+            yield graph_of(doc, added)
 
 
 @lru_cache(maxsize=2)
 def _load(name: str) -> Any:
     import spacy
 
-    return spacy.load(name, exclude=["ner"])
+    return spacy.load(name, exclude=list(UNUSED))
 
 
-def _graph_of(doc: Any) -> SceneGraph:
-    tokens = [token for token in doc if not (token.is_punct or token.is_space)]
-    place = {token.i: number for number, token in enumerate(tokens)}
-    graph = CaptionGraph([token.text for token in tokens])
-    phrases = _relation_phrases(tokens)
-    in_phrase = {token.i for span, _ in phrases for token in span}
+def framed(sentence: str) -> tuple[str, int]:
+    """A sentence as spaCy reads it best, and how many tokens at its beginning are ours.
 
-    nodes: dict[int, int] = {}  # token -> node
-    for token in tokens:
-        if _is_object(token) and token.i not in in_phrase:
-            nodes[token.i] = graph.add(place[token.i], lemma(token.text), "object")
-    for token in tokens:
-        owner = _owner(token)
-        if token.i in in_phrase or token.i in nodes or owner is None or owner.i not in nodes:
+    Taggers take the bare noun that opens many captions for a verb ("towel hanging on a hook"). An
+    article in front and a full stop tell them what they look at; on FACTUAL's captions
+    this is worth 1.7 points of set match.
+    """
+    text = sentence.strip()
+    if not text:
+        return "", 0
+    first = text.split(maxsplit=1)[0].lower()
+    added = int(first.isalpha() and first not in OPENERS)
+    return ("the " if added else "") + text + ("" if text[-1] in ".?!" else " ."), added
+
+
+def graph_of(doc: Any, skip: int = 0) -> SceneGraph:
+    """The caption graph of a parsed text.
+
+    Args:
+        doc: a ``spacy.tokens.Doc`` with tags and dependencies.
+        skip: how many tokens at its beginning are not the text's.
+    """
+    words = read_tree(doc, skip)
+    mend(words)
+    sentence = Sentence(words)
+    relations = Relations(sentence)
+    builder = _Builder(words, _denied(relations))
+    for word in words:
+        if not word.is_noun or word.place in relations.unnamed or is_partitive(word):
             continue
-        role = "count" if token.dep_ == "nummod" else "attribute"
-        graph.attribute(nodes[owner.i], place[token.i], token.lower_, role)
+        if not (sentence.is_question and word.low in ASKED):
+            builder.node(word)
+    for one in relations.remarks:
+        if not (sentence.is_question and one.owner.low in ASKED):
+            builder.remark(one.owner, one.word, one.text, one.role, one.negated)
+    for one in relations.claims:
+        ends = (one.subject, one.target)
+        if not (sentence.is_question and any(end.low in ASKED for end in ends)):
+            builder.graph.relation(
+                one.word.number, one.label, *map(builder.node, ends), negated=one.negated
+            )
+    return builder.graph.graph()
 
-    for span, label in phrases:
-        subject, target = _ends(span)
-        if target is None or target.i not in nodes:
-            continue
-        word = max(span, key=lambda token: len(token.text))
-        graph.relation(
-            place[word.i], label, None if subject is None else nodes.get(subject.i), nodes[target.i]
+
+def _denied(relations: Relations) -> set[int]:
+    """Places of objects that the text denies: "a man without *a shirt*", but not "*the* camera"."""
+    denied = {one.target.place: one.target for one in relations.claims if one.negated}
+    for one in relations.claims:
+        if not one.negated:
+            denied.pop(one.target.place, None)
+            denied.pop(one.subject.place, None)
+    return {
+        place
+        for place, word in denied.items()
+        if not any(child.low in DEFINITE or child.dep == "poss" for child in word.children)
+    }
+
+
+class _Builder:
+    """Adds a noun phrase to the graph when something first speaks of it."""
+
+    def __init__(self, words: list[Word], denied: set[int]):
+        self.words = words
+        self.graph = CaptionGraph([word.text for word in words if word.number >= 0])
+        self.denied = denied
+        self.places: dict[int, int] = {}  # place of the noun -> place of its node
+
+    def node(self, word: Word) -> int:
+        """The node of a noun."""
+        if word.place in self.places:
+            return self.places[word.place]
+        thing = read_thing(word)
+        text = RENAMED.get(word.low, thing.text)
+        place = self.places[word.place] = self.graph.add(
+            word.number,
+            lemma_of_phrase(text),
+            "object",
+            text,
+            negated=thing.negated or word.place in self.denied or self._is_excluded(word),
         )
-    for token in tokens:
-        if token.pos_ == "VERB" and token.i not in in_phrase:
-            subject, target = _child(token, "nsubj"), _child(token, "dobj")
-            if subject is None and token.dep_ == "acl":
-                subject = token.head
-            if subject is not None and target is not None and {subject.i, target.i} <= set(nodes):
-                graph.relation(place[token.i], token.lemma_, nodes[subject.i], nodes[target.i])
-    return graph.graph()
+        self._describe(word, thing)
+        return place
 
+    def _is_excluded(self, word: Word) -> bool:
+        """Whether the noun phrase comes after "not": "a dog, not a cat"."""
+        start = min([word.place, *(child.place for child in word.children)])
+        return start > 0 and self.words[start - 1].low == "not"
 
-def _is_object(token: Any) -> bool:
-    """A noun that names something, not a part of a compound and not what a question asks for."""
-    if token.pos_ not in ("NOUN", "PROPN") or token.dep_ == "compound":
-        return False
-    return token.lower_ not in ASKED
+    def remark(
+        self, owner: Word, word: Word, text: str, role: str = "attribute", negated: bool = False
+    ) -> None:
+        """Say that a noun has an attribute or a count."""
+        place = self.node(owner)
+        if word.number != owner.number:
+            said = text if role == "attribute" else ""
+            self.graph.attribute(place, word.number, text, role, said, negated=negated)
 
-
-def _owner(token: Any) -> Any | None:
-    """The noun that an attribute or a count belongs to."""
-    if token.dep_ in ("amod", "nummod", "compound") and token.lower_ != "many":
-        return token.head
-    if token.dep_ == "acomp":  # "the circle is red"
-        return _child(token.head, "nsubj")
-    return None
-
-
-def _relation_phrases(tokens: list[Any]) -> list[tuple[list[Any], str]]:
-    """Runs of tokens that form a relation of the table, or a preposition of their own."""
-    found, place = [], 0
-    while place < len(tokens):
-        length, label = 1, ""
-        for pattern, name in RELATIONS:
-            run = tokens[place : place + len(pattern)]
-            if tuple(token.lower_ for token in run) == pattern:
-                length, label = len(pattern), name
-                break
-        if not label and tokens[place].dep_ == "prep" and tokens[place].lower_ != "of":
-            label = tokens[place].lower_
-        if label:
-            found.append((tokens[place : place + length], label))
-        place += length
-    return found
-
-
-def _ends(span: list[Any]) -> tuple[Any | None, Any | None]:
-    """Subject and object of a relation phrase: the noun it hangs from, and the one it governs."""
-    inside = {token.i for token in span}
-    target = next(
-        (child for token in reversed(span) for child in token.children
-         if child.i not in inside and child.dep_ in ("pobj", "dobj", "npadvmod")),
-        None,
-    )  # fmt: skip
-    top = span[0]
-    while top.i in inside and top.head.i != top.i:  # the root is its own head
-        top = top.head
-    if top.i in inside:
-        return None, target
-    if top.pos_ in ("AUX", "VERB"):
-        subject = _child(top, "nsubj") or _child(top, "attr")
-        if subject is None and top.dep_ in ("acl", "relcl"):
-            subject = top.head
-        return subject, target
-    return top, target
-
-
-def _child(token: Any, relation: str) -> Any | None:
-    return next((child for child in token.children if child.dep_.startswith(relation)), None)
+    def _describe(self, word: Word, thing: Thing) -> None:
+        place = self.places[word.place]
+        for one, text in thing.attributes:
+            self.remark(word, one, text)
+        if thing.count is not None:
+            self.remark(word, *thing.count, role="count")
+        for one, name, described in thing.parts:
+            part = self.graph.add(one.number, name, "object", name)
+            self.graph.relation(-1, "have", place, part)
+            if described.low in NUMBERS:
+                self.graph.attribute(part, described.number, NUMBERS[described.low], "count")
+            else:
+                self.graph.attribute(part, described.number, described.low, text=described.low)
+        for one, cover in thing.covers:
+            self.graph.relation(one.number, "cover", self.node(cover), place)
+        for owner in thing.owners:
+            self.graph.relation(-1, "have", self.node(owner), place)
