@@ -158,7 +158,10 @@ class DataConfig:
     )
     train_split: str = setting("train", "split to learn from")
     val_split: str = setting("val", "split that chooses the best checkpoint")
-    parser: str = setting("auto", "question parser: auto, spacy_rules or word_rules")
+    parser: str = setting(
+        "auto",
+        "of the questions: spacy_rules, word_rules or learned; auto: the best rules there are",
+    )
     workers: int = setting(0, "loader processes beside the main one")
     max_examples: int = setting(0, "use only the first so many examples of a split; 0: all")
 

@@ -61,7 +61,8 @@ def main(arguments: list[str]) -> None:
         regions = detector(image, image_number(name) or name.stem)
     said = None
     if config.caption.strip():
-        said = load_parser(config.parser)(config.caption)
+        asked = config.caption.rstrip().endswith("?")
+        said = load_parser(config.parser, "question" if asked else "caption")(config.caption)
         if prior is not None:
             said = weigh_text_edges(said, prior)
     graph = build_scene_graph(regions, said, similarity)

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = [  # lowest first; a folder counts as one room, and so does visualize with visualize_*
     ["tbkin.config", "tbkin.boxes", "tbkin.answers", "tbkin.files"],
-    ["tbkin.resume", "tbkin.plain_pickle"],
+    ["tbkin.resume", "tbkin.plain_pickle", "tbkin.json_stream"],
     ["tbkin.graphs", "tbkin.objectives", "tbkin.metrics"],
     ["tbkin.detectors", "tbkin.parsers", "tbkin.visualize", "tbkin.model"],
     ["tbkin.data"],

@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tbkin.data.caption_graphs import CAPTION, GRAPH, CaptionRow, read_rows
-from tbkin.data.json_stream import stream_lists
 from tbkin.detectors.precomputed_names import image_number
+from tbkin.json_stream import read_lists
 
 IMAGE_KEYS = ("image_id", "image_path", "image", "file_name", "filename", "img_id", "cocoid")
 _MEND = (
@@ -81,7 +81,7 @@ def _holds_graphs(path: Path) -> bool:
 def _read_json(path: Path, column: str) -> Iterator[CaptionRow]:
     numbers: Counter[str] = Counter()
     seen = set()
-    for name, entry in stream_lists(path, ("annotations", "images")):
+    for name, entry in read_lists(path, ("annotations", "images")):
         seen.add(name)
         if entry is None:
             continue

@@ -112,7 +112,7 @@ class TBKINProcessor(ProcessorMixin):
 
     @cached_property
     def _parser(self) -> Any:
-        return load_parser(self.parser)
+        return load_parser(self.parser, "question")
 
     def _label_ids(self, name: str) -> list[int]:
         known = self.__dict__.setdefault("_label_cache", {})

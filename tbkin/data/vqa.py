@@ -115,7 +115,7 @@ def build_processor(root: Path, split: str, parser: str = "auto") -> TBKINProces
     record = json.loads((root / "dataset.json").read_text())
     return TBKINProcessor(
         build_tokenizer([*texts, *(name.replace("_", " ").split() for name in names)]),
-        parser=resolve_parser(parser),
+        parser=resolve_parser(parser, "question"),
         fingerprint=store.fingerprint,
         detector=record["detector"],
     )

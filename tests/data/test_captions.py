@@ -116,7 +116,7 @@ def test_caption_graphs(tmp_path):
         ("a.json", [{"image_id": 1, "caption": []}], r"entry 1 has no 'caption' of text"),
         ("a.json", ["a dog"], r"entry 1 has no 'caption' of text: got 'a dog'"),
         ("a.json", [{"caption": "x"}], r"entry 1 does not say .*needs one of: image_id"),
-        ("a.json", '[{"image_id": 1, "caption": "x"},', r"a.json is not JSON, or cut off"),
+        ("a.json", '[{"image_id": 1, "caption": "x"},', r"a.json is not the JSON expected"),
         ("a.json", {"images": [{"sentences": [{}], "filename": "a"}]}, r"image 1 is not as"),
         ("a.jsonl", '{"image_id": 1, "caption": "x"}\n{', r"a.jsonl, line 2 is not JSON"),
         ("a.txt", "a dog", r"neither a table"),

@@ -86,7 +86,7 @@ def test_without_geometry_a_picture_graph_holds_only_what_was_said(regions):
 def test_the_strategy_reaches_every_type():
     seen = set()
 
-    @settings(max_examples=200, deadline=None, database=None)
+    @settings(max_examples=400, deadline=None, database=None, derandomize=True)
     @given(scene_graphs())
     def look(graph):
         seen.update(node.type for node in graph.nodes)

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from tbkin.graphs.interchange.json_stream import read_members
 from tbkin.graphs.interchange.picture import (
     SLACK,
     Box,
@@ -28,6 +27,7 @@ from tbkin.graphs.interchange.picture import (
     picture_size,
 )
 from tbkin.graphs.regions import Regions
+from tbkin.json_stream import read_members
 
 PREDICTIONS, INFO = "custom_prediction.json", "custom_data_info.json"
 MIN_SIDE, MAX_SIDE = 600, 1000  # of the benchmark's configurations

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from tbkin.files import new_file
-from tbkin.graphs.interchange.json_stream import JsonStream
 from tbkin.graphs.interchange.output import number_of
 from tbkin.graphs.interchange.picture import (
     PictureRecord,
@@ -31,6 +30,7 @@ from tbkin.graphs.interchange.picture import (
 )
 from tbkin.graphs.regions import Regions
 from tbkin.graphs.scene_graph import SceneGraph
+from tbkin.json_stream import JsonStream
 
 _KEPT = ("id", "category_id", "bbox", "score", "attributes")  # outlines stay out of memory
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from tbkin.graphs.interchange.benchmark_predictions import PREDICTIONS
-from tbkin.graphs.interchange.json_stream import JsonStream
 from tbkin.graphs.interchange.visual_genome import OBJECTS, SCENE_GRAPHS
+from tbkin.json_stream import JsonStream
 
 _H5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from tbkin.graphs.interchange.json_stream import JsonStream
 from tbkin.graphs.interchange.picture import PictureRecord, clean_name, named, settle_boxes
 from tbkin.graphs.regions import Regions
+from tbkin.json_stream import JsonStream
 
 BOX_MODES = {0: "xyxy", 1: "xywh"}  # detectron2's BoxMode, absolute pixels
 

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from tbkin.files import new_file, new_folder
-from tbkin.graphs.interchange.json_stream import read_items
 from tbkin.graphs.interchange.output import number_of
 from tbkin.graphs.interchange.picture import (
     Box,
@@ -34,6 +33,7 @@ from tbkin.graphs.interchange.picture import (
 )
 from tbkin.graphs.regions import Regions
 from tbkin.graphs.scene_graph import SceneGraph
+from tbkin.json_stream import read_items
 
 BROKEN_IMAGE_IDS = ("1592", "1722", "4616", "4617")  # their files cannot be read
 SIZES, OBJECTS, SCENE_GRAPHS = "image_data.json", "objects.json", "scene_graphs.json"

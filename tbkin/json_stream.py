@@ -7,11 +7,13 @@ the value in hand.
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Iterator
+import zlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\n\r"
@@ -26,7 +28,7 @@ class JsonStream:
     :meth:`items` or :meth:`each_key` takes.
 
     Args:
-        path: a UTF-8 file; a byte-order mark is skipped.
+        path: a UTF-8 file, plain or gzip (told by its first bytes); a byte-order mark is skipped.
         chunk: characters to read at a time, at least.
 
     Raises:
@@ -39,7 +41,7 @@ class JsonStream:
             raise FileNotFoundError(f"no file {path}.")
         self.path = path
         self._chunk = chunk
-        self._file = path.open(encoding="utf-8-sig")
+        self._file = _open(path)
         self._buffer = ""
         self._at = 0  # in the buffer
         self._before = 0  # characters that have left the buffer
@@ -120,6 +122,11 @@ class JsonStream:
         else:
             self.value()
 
+    def end(self) -> None:
+        """Make sure that nothing follows."""
+        if self.peek():
+            raise self._error("the end was expected", self._at)
+
     def _end_of(self, bracket: str) -> bool:
         """Take the comma or the closing bracket; whether it was the bracket."""
         found = self.peek()
@@ -140,6 +147,8 @@ class JsonStream:
             text = self._file.read(max(self._chunk, waiting))
         except UnicodeDecodeError as error:
             raise ValueError(f"{self.path} is not UTF-8 text: {error}.") from error
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"{self.path} is damaged: {error}.") from error
         if not text:
             return False  # with every place in the buffer as it was
         self._before += self._at
@@ -150,6 +159,14 @@ class JsonStream:
         return ValueError(
             f"{self.path} is not the JSON expected: {what} at character {self._before + place}."
         )
+
+
+def _open(path: Path) -> TextIO:
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    if packed:
+        return gzip.open(path, "rt", encoding="utf-8-sig")
+    return path.open(encoding="utf-8-sig")
 
 
 def read_items(path: Path) -> Iterator[Any]:
@@ -163,3 +180,31 @@ def read_members(path: Path) -> Iterator[tuple[str, Any]]:
     with JsonStream(path) as stream:
         for key in stream.each_key():
             yield key, stream.value()
+
+
+def read_lists(path: Path, names: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """Entries of lists of a JSON file.
+
+    Args:
+        path: a file that holds a list, or an object with lists in it.
+        names: which members of an object are wanted; the others are passed over.
+
+    Returns:
+        (name, entry) of each entry, in the order of the file; a list alone has the name "". A list
+        that begins is told by (name, None), so that an empty one is told from none; the entry
+        null comes as (name, None) too, and means nothing.
+    """
+    with JsonStream(path) as stream:
+        if stream.peek() == "[":
+            yield "", None
+            yield from (("", entry) for entry in stream.items())
+        elif stream.peek() == "{":
+            for name in stream.each_key():
+                if name in names and stream.peek() == "[":
+                    yield name, None
+                    yield from ((name, entry) for entry in stream.items())
+                else:
+                    stream.skip()
+        else:
+            stream.value()
+        stream.end()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tbkin.graphs.interchange.json_stream import JsonStream, read_items, read_members
+from tbkin.json_stream import JsonStream, read_items, read_members
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=6),
