@@ -40,11 +40,11 @@ def put_in_place(unfinished: Path, folder: Path) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[TextIO]:
-    """A text file that gets its name when the block ends without an error; UTF-8, Unix lines."""
+    """A UTF-8 file that gets its name when the block ends without an error; lines end as told."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
     try:
-        with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+        with unfinished.open("w", encoding="utf-8", newline="") as file:
             yield file
         unfinished.replace(path)
     except BaseException:

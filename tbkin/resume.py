@@ -78,6 +78,8 @@ def write_shards(
                 write(unfinished, _counted(chunk, bar))
             except BaseException:
                 unfinished.unlink(missing_ok=True)
+                if count == 1 and not any(folder.glob(f"shard-*{suffix}")):
+                    shutil.rmtree(folder)  # nothing is lost
                 raise
             unfinished.replace(path)
     return shards if all(path.exists() for path in shards) else None

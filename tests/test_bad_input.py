@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tbkin.cli import main
@@ -132,8 +133,10 @@ def test_empty_and_unknown_split(prepared, tmp_path, capsys):
 def test_nan_features(prepared, tmp_path, capsys):
     shard = next((prepared / "regions").glob("*.safetensors"))
     tensors = load_file(shard)
+    with safe_open(shard, framework="pt") as file:
+        metadata = file.metadata()
     tensors["features"] = torch.full_like(tensors["features"], float("nan"))
-    save_file(tensors, shard)
+    save_file(tensors, shard, metadata)
     output = tmp_path / "out"
     words = ["train", f"data.root={prepared}", f"output_dir={output}"]
     fails(words, capsys, "NaN", "extract them again")

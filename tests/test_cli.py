@@ -30,8 +30,11 @@ def test_every_step_explains_its_settings(step, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trian"], "unknown verb 'trian'; choose from: demo, eval, predict, prep, score, train."),
-        (["prep", "vqaa"], "unknown preparation step 'vqaa'; choose from: regions, tiny, vqa."),
+        (["trian"], "unknown verb 'trian'; choose from: demo, eval, graph, predict, prep, score, "),
+        (
+            ["prep", "vqaa"],
+            "unknown preparation step 'vqaa'; choose from: captions, convert, ",
+        ),
         (["train", "task=vqaa"], "unknown task 'vqaa'; choose from: vqa."),
         (["train", "objectives.cuza.weight=1"], "unknown objective 'cuza'"),
         (["train", "objectives.answer.tau=1"], "objectives.answer has no setting 'tau'"),

@@ -63,6 +63,15 @@ def test_what_is_finished_is_not_made_again(tmp_path):
     assert made == [0, 3, 6, 9]
 
 
+def test_a_job_that_fails_before_its_first_shard_leaves_nothing(tmp_path):
+    def failing(path, items):
+        raise ValueError(f"bad item {next(items)}")
+
+    with pytest.raises(ValueError, match="bad item 0"):
+        run(tmp_path / "job", writer=failing)
+    assert not (tmp_path / "job").exists()
+
+
 def test_other_settings_are_refused_by_name(tmp_path):
     run(tmp_path / "job", settings={"power": 2, "colour": "red"})
     with pytest.raises(ValueError, match=r"job was begun with other settings \(colour: begun with "

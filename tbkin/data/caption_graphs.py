@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
+from tbkin.files import new_file
 from tbkin.graphs.facts import facts_of, read_facts, write_facts
 from tbkin.graphs.scene_graph import SceneGraph
 
@@ -137,7 +135,7 @@ def write_graph_lines(path: Path, rows: Iterable[tuple[CaptionRow, SceneGraph]])
 
     A graph without an ``image_id`` takes that of its row's columns.
     """
-    with _new_file(path) as file:
+    with new_file(path) as file:
         for row, graph in rows:
             values = graph.to_dict()
             values["image_id"] = graph.image_id or str(row.columns.get("image_id", ""))
@@ -151,7 +149,7 @@ def write_graph_table(path: Path, rows: Iterable[tuple[CaptionRow, Facts]]) -> N
     Raises:
         ValueError: a row with other columns than the first.
     """
-    with _new_file(path) as file:
+    with new_file(path) as file:
         delimiter = DELIMITERS[path.suffix.lower()]
         header: list[str] = []
         for row, facts in rows:
@@ -177,16 +175,3 @@ def _line(cells: list[str], delimiter: str) -> str:
         for cell in cells
     )
     return delimiter.join(quoted) + "\n"
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[IO[str]]:
-    """A file under a temporary name, renamed when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -258,7 +258,14 @@ class _Names:
 
 def _metadata(file: Any) -> dict[str, Any]:
     """What :func:`write_shard` noted in a shard."""
-    return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+    found = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+    missing = [key for key in ("images", "notes", *NAMED) if key not in found]
+    if missing:
+        raise ValueError(
+            f"a shard of the region store does not say its {', '.join(missing)}; "
+            "prepare the regions again."
+        )
+    return found
 
 
 def _tensors(entries: list[Regions], names: _Names) -> dict[str, Tensor]:

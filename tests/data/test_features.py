@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset
 
 from tbkin.data.features import (
@@ -187,6 +188,14 @@ def test_shards_of_several_processes_become_one_store(tmp_path, pictures):
     for expected in pictures:
         same(store[expected.image_id], expected)
     assert store.manifest["notes"] == {"8": "no boxes", "9": "unreadable"}
+
+
+def test_a_shard_that_somebody_else_wrote_is_refused(tmp_path, pictures):
+    write_regions(tmp_path / "store", pictures, MARK)
+    path = tmp_path / "store" / "shard-00000.safetensors"
+    save_file(load_file(path), path)  # without the names
+    with pytest.raises(ValueError, match="does not say its images, notes, labels"):
+        RegionStore(tmp_path / "store")
 
 
 class Pictures(Dataset):
