@@ -200,7 +200,7 @@ def base_forms(predicate: str) -> frozenset[str]:
     return frozenset({predicate, *(" ".join([one, *rest]) for one in verbs)})
 
 
-_IRREGULAR_VERBS = {"has": "have", "worn": "wear", "held": "hold", "lying": "lie", "eaten": "eat"}
+_IRREGULAR_VERBS = {"has": "have", "worn": "wear", "held": "hold", "lying": "lay", "eaten": "eat"}
 
 
 def _picture_relations(nodes: list[Node], edges: list[Edge]) -> set[tuple[int, str, int]]:
@@ -214,7 +214,7 @@ def _picture_relations(nodes: list[Node], edges: list[Edge]) -> set[tuple[int, s
         (source, predicate, target)
         for source, row in enumerate(predicates)
         for target, predicate in enumerate(row)
-        if source != target
+        if source != target and predicate
     }
     for edge in edges:
         if edge.type == "relation" and nodes[edge.source].type == "region":

@@ -74,11 +74,14 @@ def spatial_edges(boxes: Tensor, neighbours: int = 8) -> list[Edge]:
     """One edge for each pair of near boxes, from the lower to the higher index.
 
     A box is *inside* another that holds 90 % of its area; otherwise the longer component of the
-    vector between the centres names the direction, so that every pair has exactly one predicate.
+    vector between the centres names the direction, so that a pair has one predicate; two boxes
+    with one centre, of which neither is inside the other, have none. Another order of the boxes
+    gives the same edges, read from the other end where numbers change places.
 
     Args:
         boxes: (R, 4) xyxy pixels.
-        neighbours: a pair is near when either is among the other's so many nearest centres.
+        neighbours: a pair is near when either is among the other's so many nearest centres, or as
+            near as the last of them.
     """
     if len(boxes) < 2:
         return []
@@ -88,7 +91,7 @@ def spatial_edges(boxes: Tensor, neighbours: int = 8) -> list[Edge]:
         Edge(source, predicates[source][target], target, "spatial")
         for source in range(len(boxes))
         for target in range(source + 1, len(boxes))
-        if near[source][target]
+        if near[source][target] and predicates[source][target]
     ]
 
 
@@ -107,6 +110,9 @@ def pairwise_predicates(boxes: Tensor) -> list[list[str]]:
 
     Args:
         boxes: (R, 4) xyxy, any unit.
+
+    Returns:
+        R lists of R names; "" between boxes with one centre that are not inside one another.
     """
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     vector = centres[None, :, :] - centres[:, None, :]  # from i to j
@@ -119,17 +125,19 @@ def pairwise_predicates(boxes: Tensor) -> list[list[str]]:
     opposite = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
     shared = (opposite - corner).clamp(min=0).prod(dim=2)
     inside = (shared >= INSIDE_SHARE * area[:, None]) & (area[:, None] < area[None, :])
+    code = torch.where((vector == 0).all(dim=-1), 6, code)
     code = torch.where(inside, 4, torch.where(inside.T, 5, code))
-    names = ("left of", "right of", "above", "below", "inside", "around")
+    names = ("left of", "right of", "above", "below", "inside", "around", "")
     return [[names[entry] for entry in row] for row in code.tolist()]
 
 
 def _near_pairs(boxes: Tensor, neighbours: int) -> Tensor:
     """(R, R) bool, symmetric."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    distance = torch.cdist(centres, centres)
+    # Not torch.cdist, whose rounding depends on the order of the boxes.
+    distance = (centres[:, None] - centres[None, :]).square().sum(dim=2)
     distance.fill_diagonal_(float("inf"))
     count = min(neighbours, len(boxes) - 1)
-    near = torch.zeros_like(distance, dtype=torch.bool)
-    near.scatter_(1, distance.topk(count, largest=False).indices, True)
+    near = distance <= distance.kthvalue(count, dim=1, keepdim=True).values
+    near.fill_diagonal_(False)
     return near | near.T

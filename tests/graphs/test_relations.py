@@ -38,9 +38,17 @@ def test_each_predicate_on_hand_placed_boxes(box, other, expected):
     assert predicates[1][0] == INVERSE[expected]
 
 
-def test_equal_boxes_are_not_inside_each_other():
-    predicates = pairwise_predicates(torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 9]]))
-    assert predicates[0][1] not in ("inside", "around")
+def test_boxes_with_one_centre_have_no_predicate_and_no_edge():
+    boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 9], [4, -20, 5, 29]])
+    assert [predicates[:] for predicates in pairwise_predicates(boxes)] == [[""] * 3] * 3
+    assert spatial_edges(boxes) == []
+
+
+def test_all_that_are_as_near_as_the_last_neighbour_are_near():
+    # A row of five: the middle box has two at distance 10 and two at 20.
+    boxes = torch.tensor([[10.0 * k, 0, 10 * k + 8, 8] for k in range(5)])
+    pairs = {(edge.source, edge.target) for edge in spatial_edges(boxes, neighbours=1)}
+    assert pairs == {(0, 1), (1, 2), (2, 3), (3, 4)}
 
 
 def test_the_fixture(regions):
