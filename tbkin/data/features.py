@@ -32,6 +32,7 @@ from tbkin.graphs.regions import Regions
 SCHEMA = "tbkin.regions/2"
 IMAGES_A_SHARD = 250
 NO_ATTRIBUTE = -1
+KEY = "regions"  # of a shard's metadata
 NAMED = ("labels", "attributes", "predicates")
 
 
@@ -93,7 +94,7 @@ def write_shard(
     tensors = _tensors(entries, names)
     metadata = {"images": [entry.image_id for entry in entries], "notes": dict(notes or {})}
     metadata |= {kind: list(names.codes[kind]) for kind in NAMED}
-    save_file(tensors, path, {key: json.dumps(value) for key, value in metadata.items()})
+    save_file(tensors, path, {KEY: json.dumps(metadata)})  # one key: safetensors shuffles several
 
 
 def write_manifest(folder: Path, shards: Sequence[Path], mark: dict[str, str]) -> int:
@@ -258,7 +259,7 @@ class _Names:
 
 def _metadata(file: Any) -> dict[str, Any]:
     """What :func:`write_shard` noted in a shard."""
-    found = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+    found = json.loads((file.metadata() or {}).get(KEY, "{}"))
     missing = [key for key in ("images", "notes", *NAMED) if key not in found]
     if missing:
         raise ValueError(

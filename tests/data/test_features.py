@@ -190,6 +190,12 @@ def test_shards_of_several_processes_become_one_store(tmp_path, pictures):
     assert store.manifest["notes"] == {"8": "no boxes", "9": "unreadable"}
 
 
+def test_the_same_regions_are_the_same_bytes(tmp_path, pictures):
+    for number in range(5):
+        write_shard(tmp_path / str(number), pictures, {"8": "no boxes"})
+    assert len({(tmp_path / str(number)).read_bytes() for number in range(5)}) == 1
+
+
 def test_a_shard_that_somebody_else_wrote_is_refused(tmp_path, pictures):
     write_regions(tmp_path / "store", pictures, MARK)
     path = tmp_path / "store" / "shard-00000.safetensors"
