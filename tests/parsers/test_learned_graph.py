@@ -74,6 +74,8 @@ def test_what_is_denied_is_marked_and_not_asserted():
 def test_a_denied_verb_and_a_denied_attribute():
     one = reading("man is not wearing hat", "EOOOE", (), {(0, 4): (3, "")})
     assert facts_of(graph(one, wearing="wear")) == [("man",), ("hat",)]
+    one = reading("cat is n't on mat", "EOOOE", (), {(0, 4): (-1, "on")})
+    assert facts_of(graph(one)) == [("cat",), ("mat",)]
     assert facts_of(graph(reading("hat is not red", "EOOA", [(3, 0)]))) == [("hat",)]
     assert facts_of(graph(reading("no turn sign", "IAE", [(1, 2)]))) == [("sign", "is", "no turn")]
 
