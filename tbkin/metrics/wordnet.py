@@ -11,6 +11,7 @@ import itertools
 import os
 import re
 import zipfile
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -120,12 +121,16 @@ class WordNet:
         return list(itertools.islice(known, 1))
 
 
+INSTALLED = ("/usr/share/wordnet",)
+NLTK_INSTALLED = ("~/nltk_data", "/usr/share/nltk_data", "/usr/local/share/nltk_data")
+
+
 def find_wordnet(folder: str = "") -> Folder:
     """WordNet's folder.
 
     Args:
         folder: a folder, or NLTK's ``wordnet.zip``. Without: ``$WNSEARCHDIR``, ``$WNHOME/dict``,
-            ``/usr/share/wordnet``, ``corpora/wordnet`` below ``$NLTK_DATA`` and NLTK's usual
+            ``corpora/wordnet`` below ``$NLTK_DATA``, ``/usr/share/wordnet`` and NLTK's usual
             folders; the first that has the files.
 
     Raises:
@@ -152,16 +157,18 @@ def version_of(folder: Folder) -> str:
 
 
 def _usual_places() -> list[Path]:
+    """Places that the environment names, then those where packages put it."""
     environ = os.environ
     places = [Path(environ["WNSEARCHDIR"])] if environ.get("WNSEARCHDIR") else []
     places += [Path(environ["WNHOME"]) / "dict"] if environ.get("WNHOME") else []
-    places.append(Path("/usr/share/wordnet"))
-    nltk = [part for part in environ.get("NLTK_DATA", "").split(os.pathsep) if part]
-    nltk += ["~/nltk_data", "/usr/share/nltk_data", "/usr/local/share/nltk_data"]
-    for root in nltk:
-        corpora = Path(root).expanduser() / "corpora"
-        places += [corpora / "wordnet", corpora / "wordnet.zip"]
-    return places
+    places += _of_nltk(part for part in environ.get("NLTK_DATA", "").split(os.pathsep) if part)
+    places += [Path(place) for place in INSTALLED]
+    return places + _of_nltk(NLTK_INSTALLED)
+
+
+def _of_nltk(roots: Iterable[str]) -> list[Path]:
+    corpora = [Path(root).expanduser() / "corpora" for root in roots]
+    return [place / name for place in corpora for name in ("wordnet", "wordnet.zip")]
 
 
 def _opened(place: Path) -> Folder | None:

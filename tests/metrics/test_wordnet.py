@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tbkin.metrics import wordnet
 from tbkin.metrics.wordnet import WordNet, find_wordnet, version_of
 
 LICENCE = "  1 This stands for the licence.  \n  2 WordNet 3.1 Copyright 2011 by some  \n"
@@ -60,9 +61,11 @@ def words(folder):
 
 @pytest.fixture
 def nowhere(monkeypatch, tmp_path):
-    """No variable of the environment names WordNet, and home and the current folder are empty."""
+    """Nothing names WordNet, none is installed, and home and the current folder are empty."""
     for name in ("WNSEARCHDIR", "WNHOME", "NLTK_DATA"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(wordnet, "INSTALLED", ())
+    monkeypatch.setattr(wordnet, "NLTK_INSTALLED", ("~/nltk_data",))
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path / "home")
@@ -168,7 +171,6 @@ def test_nltk_leaves_it_in_a_zip_file(nowhere, monkeypatch):
     assert words.synsets("cars") == words.synsets("motorcar")
 
 
-@pytest.mark.skipif(SYSTEM, reason="WordNet may be installed here")
 def test_nowhere_to_be_found(nowhere):
     with pytest.raises(FileNotFoundError, match=r"apt-get install wordnet-base.*wordnet=DIR"):
         find_wordnet()
