@@ -1,8 +1,10 @@
 """One picture and one question, with the evidence."""
 
 import json
+import shutil
 
 import pytest
+from PIL import Image
 
 from tbkin import predict
 from tbkin.data.prepared import read_split
@@ -93,3 +95,14 @@ def test_a_picture_that_the_detectors_files_do_not_list(trained, picture):
 def test_empty_question(trained, picture, question):
     with pytest.raises(ValueError, match="the question is empty"):
         predict.Predictor(trained)(open_picture(picture), "  ", str(question["image_id"]))
+
+
+def test_a_detector_that_the_model_was_not_trained_on_is_refused(trained, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(trained, folder)
+    path = folder / "processor_config.json"
+    settings = json.loads(path.read_text())
+    settings["detector"] = {"name": "grid", "rows": 2}
+    path.write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match=r"detector of the checkpoint .*got 'grid 2x6'"):
+        predict.Predictor(folder)(Image.new("RGB", (8, 8)), "What is this?")
