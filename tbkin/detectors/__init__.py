@@ -44,7 +44,7 @@ class DetectorSettings:
     columns: int = setting(6, "grid: columns of cells")
     boxes: list[str] = setting([], "annotated, detected: COCO-style files, as [a.json,b.json]")
     missing: Literal["grid", "error"] = setting(
-        "grid", "annotated, precomputed: what a picture gets that the files do not list"
+        "grid", "annotated, detected: what a picture gets that the files do not list"
     )
     model: str = setting("", "huggingface: hub id or folder; onnx: file in YOLOX's layout")
     threshold: float | None = setting(

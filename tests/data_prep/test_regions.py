@@ -175,3 +175,6 @@ def test_features_that_somebody_else_extracted(pictures, tmp_path):
     regions.main([*words, f"detector.features={folder}"])
     assert RegionStore(tmp_path / "s")["7"].features.shape == (2, 16)
     assert RegionStore(tmp_path / "s").fingerprint["extractor"].startswith("precomputed")
+    (folder / "7.npz").unlink()
+    with pytest.raises(LookupError, match="no region features for image 7"):  # a grid has no such
+        regions.main([*words, f"detector.features={folder}", "overwrite=true"])

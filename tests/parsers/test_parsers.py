@@ -163,6 +163,15 @@ def test_any_text_gives_a_sound_graph(parser, text):
     assert all(word and word in text for word in graph.words)
 
 
+@EVERY
+@given(text=st.text(min_size=1, max_size=40))
+@settings(max_examples=4, deadline=None)
+def test_ten_thousand_characters_of_anything(parser, text):
+    graph = load_parser(parser)((text * 10_000)[:10_000])
+    graph.check()
+    facts_of(graph)
+
+
 FRAGMENTS = (
     "dog ", "dog's ", "snow covered ", "of a dog ", "and a dog ", "that the dog ", "them ", "can ",
     "in front of it ", "not ", "in ", "each other ", "a group of ", "running and ", "is ", "it ",
