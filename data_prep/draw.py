@@ -24,7 +24,7 @@ from data_prep.regions import find_pictures, make_way
 from tbkin.config import help_text, load_config, setting
 from tbkin.detectors.pixels import open_picture
 from tbkin.graphs.scene_graph import SceneGraph, read_scene_graphs
-from tbkin.visualize_scene_graph import check_drawing_path, check_picture, write_drawing
+from tbkin.visualize import check_drawing_path, check_picture, write_drawing
 
 
 @dataclass

@@ -21,7 +21,7 @@ from tbkin.graphs.knowledge import CooccurrencePrior, weigh_text_edges
 from tbkin.graphs.scene_graph import SceneGraph
 from tbkin.graphs.word_vectors import load_similarity
 from tbkin.parsers import load_parser
-from tbkin.visualize_scene_graph import check_drawing_path, write_drawing
+from tbkin.visualize import check_drawing_path, write_drawing
 
 
 @dataclass

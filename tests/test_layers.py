@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LAYERS = [  # lowest first; a folder counts as one room, and so does visualize with visualize_*
+LAYERS = [  # lowest first; a folder counts as one room
     ["tbkin.config", "tbkin.boxes", "tbkin.answers", "tbkin.files"],
     ["tbkin.resume", "tbkin.plain_pickle", "tbkin.json_stream"],
     ["tbkin.graphs", "tbkin.objectives", "tbkin.metrics"],
@@ -37,12 +37,11 @@ def module_of(path):
 
 
 def room_of(module):
-    """``tbkin.model.fusion`` -> ``tbkin.model``; ``tbkin.visualize_svg`` -> ``tbkin.visualize``."""
+    """``tbkin.model.fusion`` -> ``tbkin.model``."""
     first, *rest = module.split(".")
     if first == "data_prep" or not rest:
         return first
-    room = f"tbkin.{rest[0]}"
-    return "tbkin.visualize" if room.startswith("tbkin.visualize_") else room
+    return f"tbkin.{rest[0]}"
 
 
 def is_module(name):
@@ -138,7 +137,7 @@ def test_a_planted_import_is_caught(module, line, complaint):
         ("tbkin.model.fusion", "from tbkin.model.selection import select"),
         ("tbkin.evaluation", "from tbkin.scoring import vqa_table"),
         ("tbkin.parsers.x", "def f():\n import spacy"),
-        ("tbkin.visualize", "from tbkin import visualize_page"),
+        ("tbkin.visualize.evidence", "from tbkin.visualize import page"),
     ],
 )
 def test_a_sound_import_is_not(module, line):

@@ -7,9 +7,9 @@ from html import escape
 
 from tbkin.graphs.facts import facts_of
 from tbkin.graphs.scene_graph import Edge, SceneGraph
-from tbkin.visualize_layout import name_of
-from tbkin.visualize_page import bar, count, document
-from tbkin.visualize_svg import clean, shorten
+from tbkin.visualize.layout import name_of
+from tbkin.visualize.page import bar, count, document
+from tbkin.visualize.svg import clean, shorten
 
 
 def graphs_page(

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from tbkin import visualize_page as page
 from tbkin.files import write_text
 from tbkin.graphs.scene_graph import SceneGraph
-from tbkin.visualize_boxes import boxes_block
-from tbkin.visualize_edges import choose_lines
-from tbkin.visualize_graph import STATES, Marks, scene_graph_block
-from tbkin.visualize_layout import name_of
-from tbkin.visualize_svg import drawing, relevance_color
+from tbkin.visualize import page
+from tbkin.visualize.boxes import boxes_block
+from tbkin.visualize.edges import choose_lines
+from tbkin.visualize.graph import STATES, Marks, scene_graph_block
+from tbkin.visualize.layout import name_of
+from tbkin.visualize.svg import drawing, relevance_color
 
 PICTURE = (480, 560)  # the picture fills the one or the other
 

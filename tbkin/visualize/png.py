@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image, ImageFont
 
-from tbkin.visualize_svg import FONT
+from tbkin.visualize.svg import FONT
 
 FAMILY = "Aileron"
 UNKNOWN = "\U000f0000"  # a private letter, which no font has
@@ -40,7 +40,7 @@ def check_rasteriser() -> Any:
 
 
 def rasterise(svg: str, scale: float = 2.0) -> bytes:
-    """A drawing of ``visualize_svg.drawing`` as a PNG file on white ground.
+    """A drawing of ``svg.drawing`` as a PNG file on white ground.
 
     Args:
         svg: the drawing; a letter that no font has is drawn as a box, with a warning.

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from PIL import Image
 
 from tbkin.graphs.scene_graph import SceneGraph
-from tbkin.visualize_edges import ALIGNED, KINDS, ROLE_COLORS, Line
-from tbkin.visualize_layout import (
+from tbkin.visualize.edges import ALIGNED, KINDS, ROLE_COLORS, Line
+from tbkin.visualize.layout import (
     LABEL,
     NUMBER,
     STRENGTHS,
@@ -22,7 +22,7 @@ from tbkin.visualize_layout import (
     lay_out,
     name_of,
 )
-from tbkin.visualize_svg import (
+from tbkin.visualize.svg import (
     DASHED,
     HALO,
     INK,
@@ -82,7 +82,7 @@ def scene_graph_block(
         graph: words, regions, attributes and edges.
         image: RGB; regions show their part of it. None: they show none.
         marks: how the nodes look.
-        lines: the edges to draw, from ``visualize_edges.choose_lines``.
+        lines: the edges to draw, from ``edges.choose_lines``.
         left_out: type -> how many edges are not drawn; told in the last line.
         legend: put the legend below.
     """

@@ -10,8 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tbkin.graphs.scene_graph import SceneGraph
-from tbkin.visualize_edges import ALIGNED, Line
-from tbkin.visualize_svg import Area, fit, text_width
+from tbkin.visualize.edges import ALIGNED, Line
+from tbkin.visualize.svg import Area, fit, text_width
 
 TOP = 30  # the columns' names stand above
 CHIP, REGION, PALE_ROW, TRACK, GAP = 24, 28, 20, 14, 6  # heights of rows, and between them

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tbkin.graphs.scene_graph import Edge, Node, SceneGraph
-from tbkin.visualize_png import missing_letters, rasterise
-from tbkin.visualize_scene_graph import COLORS, check_picture, draw_scene_graph, write_drawing
-from tbkin.visualize_svg import fit, text_width
+from tbkin.visualize.scene_graph import COLORS, check_picture, draw_scene_graph, write_drawing
+from tbkin.visualize.png import missing_letters, rasterise
+from tbkin.visualize.svg import fit, text_width
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "real_mini"
 SVG = "{http://www.w3.org/2000/svg}"

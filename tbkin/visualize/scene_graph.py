@@ -14,12 +14,12 @@ from PIL import Image
 
 from tbkin.files import write_text
 from tbkin.graphs.scene_graph import SceneGraph
-from tbkin.visualize_boxes import CROWDED, boxes_block
-from tbkin.visualize_edges import ROLE_COLORS, choose_lines
-from tbkin.visualize_graph import STRUCK, Marks, legend_block, scene_graph_block
-from tbkin.visualize_graph_page import graphs_page
-from tbkin.visualize_png import check_rasteriser, rasterise
-from tbkin.visualize_svg import (
+from tbkin.visualize.boxes import CROWDED, boxes_block
+from tbkin.visualize.edges import ROLE_COLORS, choose_lines
+from tbkin.visualize.graph import STRUCK, Marks, legend_block, scene_graph_block
+from tbkin.visualize.graph_page import graphs_page
+from tbkin.visualize.png import check_rasteriser, rasterise
+from tbkin.visualize.svg import (
     INK,
     SOFT,
     Area,

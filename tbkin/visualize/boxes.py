@@ -5,9 +5,9 @@ from __future__ import annotations
 from PIL import Image
 
 from tbkin.graphs.scene_graph import SceneGraph
-from tbkin.visualize_graph import Marks, node_group
-from tbkin.visualize_layout import name_of
-from tbkin.visualize_svg import (
+from tbkin.visualize.graph import Marks, node_group
+from tbkin.visualize.layout import name_of
+from tbkin.visualize.svg import (
     DASHED,
     SOFT,
     Area,

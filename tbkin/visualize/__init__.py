@@ -1,0 +1,22 @@
+"""What decided an answer, and what a scene graph holds, to look at: SVG, HTML, PNG."""
+
+from __future__ import annotations
+
+from tbkin.visualize.evidence import Evidence, draw_boxes, draw_graph, write_report
+from tbkin.visualize.scene_graph import (
+    check_drawing_path,
+    check_picture,
+    draw_scene_graph,
+    write_drawing,
+)
+
+__all__ = [
+    "Evidence",
+    "check_drawing_path",
+    "check_picture",
+    "draw_boxes",
+    "draw_graph",
+    "draw_scene_graph",
+    "write_drawing",
+    "write_report",
+]
