@@ -15,7 +15,7 @@ from tbkin.visualize.scene_graph import COLORS, check_picture, draw_scene_graph,
 from tbkin.visualize.png import missing_letters, rasterise
 from tbkin.visualize.svg import fit, text_width
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "real_mini"
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "real_mini"
 SVG = "{http://www.w3.org/2000/svg}"
 WORDS = "A red cup is not on the table".split()
 HOSTILE = [
