@@ -136,7 +136,7 @@ def unified_graphs(
         if image_id is None:
             raise LookupError(f"{row.place}: no regions of its picture in {store.folder}.")
         if last is None or last[0] != image_id:
-            last = (image_id, picture_graph(store[image_id], config.geometry))
+            last = (image_id, picture_graph(store.without_features(image_id), config.geometry))
         if graph is None:
             yield row, last[1]
             continue

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,14 @@ class RegionStore:
         return {**self.__dict__, "_open": {}}
 
     def __getitem__(self, image_id: str | int) -> Regions:
+        regions = self.without_features(image_id)
+        number, row = self.places[str(image_id)]
+        _, _, start, stop, _, _ = self._images[number][row].tolist()
+        features = self._shard(number).get_slice("features")[start:stop].float()
+        return replace(regions, features=features)
+
+    def without_features(self, image_id: str | int) -> Regions:
+        """A picture's regions for a graph: the mapped pages of the features stay untouched."""
         place = self.places.get(str(image_id))
         if place is None:
             raise LookupError(
@@ -221,7 +230,6 @@ class RegionStore:
                 (subject, predicates[code], target, score)
                 for (subject, code, target), score in links
             ],
-            features=rows("features").float(),
             image_id=str(image_id),
         )
 

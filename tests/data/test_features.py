@@ -190,6 +190,16 @@ def test_shards_of_several_processes_become_one_store(tmp_path, pictures):
     assert store.manifest["notes"] == {"8": "no boxes", "9": "unreadable"}
 
 
+def test_regions_without_features_are_the_same_but_for_them(tmp_path, regions):
+    write_regions(tmp_path / "store", [regions], MARK)
+    store = RegionStore(tmp_path / "store")
+    found = store.without_features("7")
+    assert found.features is None
+    same(replace(found, features=regions.features.half().float()), store["7"])
+    with pytest.raises(LookupError, match="image 8"):
+        store.without_features("8")
+
+
 def test_the_same_regions_are_the_same_bytes(tmp_path, pictures):
     for number in range(5):
         write_shard(tmp_path / str(number), pictures, {"8": "no boxes"})

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tbkin.graphs.scene_graph import Edge, Node, SceneGraph
-from tbkin.visualize.scene_graph import COLORS, check_picture, draw_scene_graph, write_drawing
 from tbkin.visualize.png import missing_letters, rasterise
+from tbkin.visualize.scene_graph import COLORS, check_picture, draw_scene_graph, write_drawing
 from tbkin.visualize.svg import fit, text_width
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "real_mini"
