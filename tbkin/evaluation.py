@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 from torch.utils.data import DataLoader
 from tqdm import tqdm
+from transformers.utils.logging import disable_progress_bar
 
 from tbkin.config import choose, help_text, load_config, setting
 from tbkin.data.collate import Collator
@@ -133,6 +134,7 @@ def main(arguments: list[str]) -> None:
 
 def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
     """Answer a split, write ``predictions.json`` and ``metrics.json``; the latter is returned."""
+    disable_progress_bar()  # of transformers: a checkpoint is read in a blink
     task = choose(TASKS, config.task, "task")
     choose(dict.fromkeys(RULES), config.rule, "rule")
     folder = Path(config.model)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from transformers.utils.logging import disable_progress_bar
 
 from tbkin.config import help_text, load_config, setting
 from tbkin.data.collate import Collator
@@ -191,6 +192,7 @@ def main(arguments: list[str]) -> None:
     config = load_config(PredictConfig, arguments)
     if not config.image or not config.question:
         raise ValueError('tbkin predict needs image=FILE and question="…".')
+    disable_progress_bar()  # of transformers: a checkpoint is read in a blink
     image = open_picture(config.image)
     predictor = Predictor(config.model, config.regions or None)
     evidence = predictor(image, config.question, image_number(Path(config.image)))
