@@ -4,12 +4,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from tbkin.data.collate import Collator
 from tbkin.data.processing_tbkin import TBKINProcessor, build_tokenizer
 from tbkin.graphs.regions import Regions
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.heads import TBKINForQuestionAnswering
+
+# Shared machines are slow at times; that is no property of the code.
+settings.register_profile("tbkin", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tbkin")
 
 FEATURES = 12  # pixels of 2 x 2
 ANSWERS = 3
