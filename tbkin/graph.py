@@ -99,7 +99,11 @@ def describe(graph: SceneGraph) -> str:
     if graph.words:
         lines.append(f"said: {' '.join(graph.words)}")
         lines += [f"  {write_facts([fact])}" for fact in facts_of(graph)]
-        denied = [phrase(graph, n) for n, node in enumerate(graph.nodes) if node.negated]
+        denied = {
+            node.label if node.role == "relation" else phrase(graph, place): None
+            for place, node in enumerate(graph.nodes)
+            if node.negated
+        }
         if denied:
             lines.append(f"  denied: {', '.join(denied)}")
     aligned = [edge for edge in graph.edges if edge.type == "alignment"]

@@ -110,7 +110,7 @@ def write_manifest(folder: Path, shards: Sequence[Path], mark: dict[str, str]) -
     count = 0
     for path in shards:
         with safe_open(path, framework="pt") as file:
-            metadata = _metadata(file)
+            metadata = _metadata(file, path)
         for kind in NAMED:
             names[kind].update(dict.fromkeys(metadata[kind]))
         for image_id in metadata["images"]:
@@ -165,7 +165,7 @@ class RegionStore:
         self._names: list[dict[str, list[str]]] = []
         for number in range(len(self.manifest["shards"])):
             shard = self._shard(number)
-            metadata = _metadata(shard)
+            metadata = _metadata(shard, self.folder / self.manifest["shards"][number])
             self._images.append(shard.get_tensor("images"))
             self._names.append({kind: metadata[kind] for kind in NAMED})
             for row, image_id in enumerate(metadata["images"]):
@@ -265,14 +265,13 @@ class _Names:
         return self.codes[kind].setdefault(name, len(self.codes[kind]))
 
 
-def _metadata(file: Any) -> dict[str, Any]:
+def _metadata(file: Any, path: Path) -> dict[str, Any]:
     """What :func:`write_shard` noted in a shard."""
     found = json.loads((file.metadata() or {}).get(KEY, "{}"))
     missing = [key for key in ("images", "notes", *NAMED) if key not in found]
     if missing:
         raise ValueError(
-            f"a shard of the region store does not say its {', '.join(missing)}; "
-            "prepare the regions again."
+            f"{path} does not say its {', '.join(missing)}; prepare the regions again."
         )
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class StoredRegions:
             raise ValueError(f"its picture is {self.size[0]} x {self.size[1]} pixels")
 
 
-class Reader:
+class Reader(ABC):
     """Random access to the stored regions of many pictures; holds no file open between reads.
 
     So it can be pickled, forked and read from several processes.
@@ -104,9 +105,9 @@ class Reader:
         """
         return self.record(self.names.find(image_id), labels)
 
+    @abstractmethod
     def record(self, key: str, labels: bool) -> StoredRegions:
         """The stored regions under one of the file's own keys."""
-        raise NotImplementedError
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from tbkin.graphs.scene_graph import Edge, Node, SceneGraph
-from tbkin.graphs.words import lemma
+from tbkin.graphs.words import lemma, lemma_of_name
 
 Fact = tuple[str, ...]
 
@@ -146,7 +146,7 @@ def graph_of_facts(facts: Iterable[Fact], words: Sequence[str] = ()) -> SceneGra
 
     def entity(text: str) -> int:
         if text not in objects:
-            objects[text] = new(text, lemma_of_phrase(text), "object", -1)
+            objects[text] = new(text, lemma_of_name(text), "object", -1)
         return objects[text]
 
     for fact in facts:
@@ -162,9 +162,3 @@ def graph_of_facts(facts: Iterable[Fact], words: Sequence[str] = ()) -> SceneGra
             edges.append(Edge(place, "subject", subject, "relation"))
             edges.append(Edge(place, "object", target, "relation"))
     return SceneGraph(nodes, edges, list(words))
-
-
-def lemma_of_phrase(text: str) -> str:
-    """Lower case, the last word in the singular: "Bed Spreads" -> "bed spread"."""
-    *first, last = text.lower().split() or [""]
-    return " ".join([*first, lemma(last)])

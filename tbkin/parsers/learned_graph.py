@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tbkin.graphs.facts import lemma_of_phrase
 from tbkin.graphs.scene_graph import SceneGraph
-from tbkin.graphs.words import lemma
+from tbkin.graphs.words import lemma, lemma_of_name
 from tbkin.parsers.caption_graph import CaptionGraph
 from tbkin.parsers.learned_words import NUMBERS, is_word
 from tbkin.parsers.verbs import verb_lemma
@@ -54,30 +53,49 @@ def graph_of(reading: Reading, written: list[str], verbs: dict[str, str]) -> Sce
         if place_of[-1] >= 0:
             words.append(token)
     graph = CaptionGraph(words)
+    said_by = {
+        ends: [verb] if verb >= 0 else _said_at(reading, *ends, rest)
+        for ends, (verb, rest) in sorted(reading.relations.items())
+    }
+    denied = {
+        ends for ends, said in said_by.items() if any(k > 0 and tokens[k - 1] in _NOT for k in said)
+    }
+    affirmed = {k for ends in said_by.keys() - denied for k in ends}
+    absent = {k for _, k in denied if k not in affirmed and _is_indefinite(reading, k)}
     node_of: dict[int, int] = {}
     for k, kind in enumerate(kinds):
         if kind == "E":
             text = phrase_text(reading, k)
             node_of[k] = graph.add(
-                place_of[k], lemma_of_phrase(text), "object", text,
-                negated=_denied(reading, k, _NO),
+                place_of[k], lemma_of_name(text), "object", text,
+                negated=k in absent or _denied(reading, k, _NO),
             )  # fmt: skip
     for k, owner in sorted(reading.owners):
         text = phrase_text(reading, k)
         role = "count" if text.isdecimal() else "attribute"
-        denied = _denied(reading, k, _NOT)
-        graph.attribute(node_of[owner], place_of[k], text, role, text, negated=denied)
-    for (subject, other), (verb, rest) in sorted(reading.relations.items()):
-        said = [verb] if verb >= 0 else _said_at(reading, subject, other, rest)
+        graph.attribute(
+            node_of[owner], place_of[k], text, role, text, negated=_denied(reading, k, _NOT)
+        )
+    for ends, said in said_by.items():
+        subject, other = ends
+        verb, rest = reading.relations[ends]
         longest = max(said, key=lambda k: len(tokens[k]), default=-1)
         graph.relation(
             place_of[longest] if said else -1,
             relation_label(tokens, verb, rest, verbs),
             node_of[subject],
             node_of[other],
-            negated=any(k > 0 and tokens[k - 1] in _NOT for k in said),
+            negated=ends in denied,
         )
     return graph.graph()
+
+
+def _is_indefinite(reading: Reading, place: int) -> bool:
+    """Whether "a", "an" or "any" opens the phrase: "not wearing a hat" tells of no hat at all."""
+    at = _start(reading.kinds, place) - 1
+    while at >= 0 and reading.kinds[at] in "AI":
+        at -= 1
+    return at >= 0 and reading.tokens[at] in ("a", "an", "any")
 
 
 def join_graphs(graphs: list[SceneGraph]) -> SceneGraph:

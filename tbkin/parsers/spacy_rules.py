@@ -15,8 +15,8 @@ from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any
 
-from tbkin.graphs.facts import lemma_of_phrase
 from tbkin.graphs.scene_graph import SceneGraph
+from tbkin.graphs.words import lemma_of_name
 from tbkin.parsers.caption_graph import CaptionGraph
 from tbkin.parsers.lexicon import ASKED, DEFINITE, NUMBERS, OPENERS, RENAMED
 from tbkin.parsers.spacy_mends import mend
@@ -152,7 +152,7 @@ class _Builder:
         text = RENAMED.get(word.low, thing.text)
         place = self.places[word.place] = self.graph.add(
             word.number,
-            lemma_of_phrase(text),
+            lemma_of_name(text),
             "object",
             text,
             negated=thing.negated or word.place in self.denied or self._is_excluded(word),

@@ -12,9 +12,8 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-from tbkin.graphs.facts import lemma_of_phrase
 from tbkin.graphs.scene_graph import SceneGraph
-from tbkin.graphs.words import lemma
+from tbkin.graphs.words import lemma, lemma_of_name
 from tbkin.parsers.caption_graph import CaptionGraph
 from tbkin.parsers.lexicon import (
     ADJECTIVES,
@@ -244,7 +243,7 @@ class _Reader:
                 owner = word if self.low[word] != "s" else before[place - 1] if place else None
         denied = self.pending is not None and self.pending.denies and not chunk.definite
         node = self.graph.add(
-            noun, lemma_of_phrase(text), "object", text, negated=chunk.negated or denied
+            noun, lemma_of_name(text), "object", text, negated=chunk.negated or denied
         )
         if owner is not None:
             said = self.low[owner].removesuffix("'s")

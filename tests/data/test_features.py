@@ -210,7 +210,9 @@ def test_a_shard_that_somebody_else_wrote_is_refused(tmp_path, pictures):
     write_regions(tmp_path / "store", pictures, MARK)
     path = tmp_path / "store" / "shard-00000.safetensors"
     save_file(load_file(path), path)  # without the names
-    with pytest.raises(ValueError, match="does not say its images, notes, labels"):
+    with pytest.raises(
+        ValueError, match=r"shard-00000\.safetensors does not say its images, notes, labels"
+    ):
         RegionStore(tmp_path / "store")
 
 

@@ -97,3 +97,20 @@ def test_pieces_are_joined_in_order():
     assert set(facts_of(both)) == {("hat", "is", "red"), ("dog", "on", "mat")}
     assert [both.words[node.index] for node in both.nodes] == ["hat", "red", "dog", "mat", "on"]
     assert join_graphs([first]) is first
+
+
+def test_an_indefinite_thing_of_a_denied_relation_is_denied_too():
+    tokens = "a man not wearing a red hat".split()
+    reading = Reading(
+        tokens,
+        ["O", "E", "O", "O", "O", "A", "E"],
+        {1: "copy", 5: "copy", 6: "copy"},
+        {(5, 6)},
+        {(1, 6): (3, "")},
+    )
+    graph = graph_of(reading, tokens, {"wearing": "wear"})
+    assert {node.label for node in graph.nodes if node.negated} == {"wear", "hat"}
+    assert facts_of(graph) == [("man",)]
+    tokens[4] = "the"  # that hat is somewhere
+    graph = graph_of(reading, tokens, {"wearing": "wear"})
+    assert {node.label for node in graph.nodes if node.negated} == {"wear"}
