@@ -10,7 +10,10 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from tbkin.model.selection import RULES
+from tbkin.model.selection import BLOCKS, LEARNABLE_RULES, RULES
+
+PHASES = ("both", "train", "eval")
+LEARNING = ("none", "straight_through", "sigmoid")
 
 
 @strict
@@ -25,6 +28,7 @@ class TBKINConfig(PreTrainedConfig):
         intermediate_size: width of the feed-forward layers.
         hidden_dropout_prob, attention_dropout_prob: in [0, 1).
         max_position_embeddings: longest text in tokens.
+        type_vocab_size: token types; 2 in BERT and ROSITA, which use only the first; 0: none.
         layer_norm_eps: ROSITA's 1e-12.
         initializer_range: standard deviation of new weights; BERT's 0.02 suits 768 wide models, in
             a narrow one it drowns the labels.
@@ -34,12 +38,20 @@ class TBKINConfig(PreTrainedConfig):
             through the word embeddings (tied; *ours*).
         read_labels: whether the model also reads those words off the region's features, because
             detectors err (*ours*); trained by the objective ``region_words``.
+        num_object_labels, num_attribute_labels: classes that pre-training predicts of a region.
         graph_encoder: ``relational``, or ``none``: then the scene graph is not used.
-        graph_gate: start value of the gate of each graph layer; 0 starts at the model without.
+        graph_gate: start value of the gates of all that the graph adds (graph layers, detector's
+            words); 0 starts exactly at the model without.
+        attributes_attended: whether attribute nodes are attended to like regions; otherwise what
+            they hold reaches the others through the graph layers only.
         selection_rule, selection_threshold, selection_renormalize: see ``select``; the attention
             site. TBKIN's own threshold is unknown.
         selection_layers: layers that select, by number; empty: all.
+        selection_blocks: which of ``BLOCKS`` may lose weights; empty: all.
+        selection_phase: ``train``, ``eval`` or ``both``.
         selection_ramp_steps: training steps over which the threshold grows from 0.
+        selection_learning: ``none``: the threshold is fixed. ``straight_through`` or ``sigmoid``:
+            each layer and head learns its own, see ``select_learning`` (*ours*).
         knowledge_rule, knowledge_threshold: the knowledge site (*ours*): graph nodes and edges
             whose relevance to the text falls below it never reach the fusion layers.
     """
@@ -54,19 +66,26 @@ class TBKINConfig(PreTrainedConfig):
     hidden_dropout_prob: float | int = 0.0
     attention_dropout_prob: float | int = 0.0
     max_position_embeddings: int = 64
+    type_vocab_size: int = 0
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.12
     region_feature_size: int = 192
     region_encoder: str = "patches"
     region_labels: bool = True
     read_labels: bool = True
+    num_object_labels: int = 0
+    num_attribute_labels: int = 0
     graph_encoder: str = "relational"
     graph_gate: float | int = 1.0
+    attributes_attended: bool = True
     selection_rule: str = "rel_max"
     selection_threshold: float | int = 0.05
     selection_renormalize: bool = True
     selection_layers: list[int] | None = None
+    selection_blocks: list[str] | None = None
+    selection_phase: str = "both"
     selection_ramp_steps: int = 500
+    selection_learning: str = "none"
     knowledge_rule: str = "rel_max"
     knowledge_threshold: float | int = 0.1
     pad_token_id: int | None = 0
@@ -75,9 +94,12 @@ class TBKINConfig(PreTrainedConfig):
         """Names that are written out in settings files."""
         for name, value, choices in (
             ("selection_rule", self.selection_rule, RULES),
+            ("selection_phase", self.selection_phase, PHASES),
+            ("selection_learning", self.selection_learning, LEARNING),
             ("knowledge_rule", self.knowledge_rule, RULES),
             ("graph_encoder", self.graph_encoder, ("relational", "none")),
             ("region_encoder", self.region_encoder, ("linear", "patches")),
+            *(("selection_blocks", block, BLOCKS) for block in self.selection_blocks or ()),
         ):
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}.")
@@ -98,6 +120,68 @@ class TBKINConfig(PreTrainedConfig):
                     f"selection_layers: layer {layer} of {self.num_hidden_layers}; the first is 0."
                 )
 
+    def validate_thresholds(self) -> None:
+        """Thresholds that mean something under their rule."""
+        for site in ("selection", "knowledge"):
+            rule, threshold = getattr(self, f"{site}_rule"), getattr(self, f"{site}_threshold")
+            low = {"logit": -float("inf"), "top_k": 1}.get(rule, 0)
+            if not threshold >= low:  # also for nan
+                raise ValueError(
+                    f"{site}_threshold must be >= {low} for rule {rule}, got {threshold}."
+                )
+        if self.selection_learning != "none" and self.selection_rule not in LEARNABLE_RULES:
+            raise ValueError(
+                f"selection_learning needs a rule with a threshold to learn "
+                f"({', '.join(LEARNABLE_RULES)}), not {self.selection_rule}."
+            )
+        if self.selection_learning != "none" and self.selection_rule != "logit":
+            if self.selection_threshold <= 0:
+                raise ValueError(
+                    "selection_learning needs a selection_threshold > 0 to start from, "
+                    f"got {self.selection_threshold}."
+                )
+
+    @classmethod
+    def rosita_base(cls, **changes: Any) -> "TBKINConfig":
+        """ROSITA's base size: its function exactly (``graph_encoder=none``, no selection).
+
+        With ``graph_encoder="relational"`` it still starts there: every gate opens from 0, and
+        attribute nodes are not attended to (arXiv:2108.07073 and its code).
+
+        Args:
+            changes: settings that differ, for example ``id2label`` of another answer vocabulary.
+        """
+        answers = 3129
+        rosita = {
+            "vocab_size": 30522,
+            "hidden_size": 768,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "intermediate_size": 3072,
+            "hidden_dropout_prob": 0.1,
+            "attention_dropout_prob": 0.1,
+            "max_position_embeddings": 512,
+            "type_vocab_size": 2,
+            "initializer_range": 0.02,
+            "region_feature_size": 2048,
+            "region_encoder": "linear",
+            "region_labels": False,
+            "read_labels": False,
+            "num_object_labels": 1600,
+            "num_attribute_labels": 400,
+            "graph_encoder": "none",
+            "graph_gate": 0.0,
+            "attributes_attended": False,
+            "selection_rule": "none",
+            "selection_threshold": 0.0,
+            "selection_ramp_steps": 0,
+            "knowledge_rule": "none",
+            "knowledge_threshold": 0.0,
+        }
+        if "id2label" not in changes and "num_labels" not in changes:
+            rosita["num_labels"] = answers
+        return cls(**{**rosita, **changes})
+
     @classmethod
     def own_settings(cls) -> list[str]:
         """Names of the settings that this class adds."""
@@ -112,6 +196,22 @@ class TBKINConfig(PreTrainedConfig):
             changes: what the user set.
             known: what the data decide (sizes, answers); the user may not change these.
         """
+        cls.check_names(changes, known)
+        return cls._build({**known, **changes})
+
+    def changed(self, changes: dict[str, Any], **known: Any) -> "TBKINConfig":
+        """These settings with a user's changes; unknown names are errors.
+
+        Args:
+            changes: what the user set.
+            known: as in :meth:`from_changes`.
+        """
+        self.check_names(changes, known)
+        return self._build({**self.to_dict(), **known, **changes})
+
+    @classmethod
+    def check_names(cls, changes: dict[str, Any], known: dict[str, Any]) -> None:
+        """Raise ValueError for a setting that there is not, or that the data decide."""
         names = cls.own_settings()
         for name in changes:
             if name in known:
@@ -120,8 +220,11 @@ class TBKINConfig(PreTrainedConfig):
                 near = difflib.get_close_matches(name, names, n=1)
                 mend = f"did you mean {near[0]!r}?" if near else f"it takes: {', '.join(names)}."
                 raise ValueError(f"TBKINConfig has no setting {name!r}; {mend}")
+
+    @classmethod
+    def _build(cls, settings: dict[str, Any]) -> "TBKINConfig":
         try:
-            return cls(**known, **changes)
+            return cls(**settings)
         except Exception as error:  # huggingface_hub wraps our messages in its own error types
             reason = error.__cause__ or error
             raise ValueError(f"model settings: {reason}") from error

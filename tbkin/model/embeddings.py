@@ -20,6 +20,8 @@ class TextEmbeddings(nn.Module):
         super().__init__()
         self.words = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
         self.positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        types = config.type_vocab_size
+        self.types = nn.Embedding(types, config.hidden_size) if types else None
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.pad_token_id = config.pad_token_id
@@ -28,6 +30,8 @@ class TextEmbeddings(nn.Module):
         """(B, T) token ids -> (B, T, D)."""
         places = torch.arange(input_ids.shape[1], device=input_ids.device)
         states = self.words(input_ids) + self.positions(places)
+        if self.types is not None:  # BERT's second type marks a second sentence, which we never have
+            states = states + self.types.weight[0]
         return self.dropout(self.norm(states))
 
     def table(self) -> Tensor:
@@ -61,6 +65,11 @@ class RegionEmbeddings(nn.Module):
         self.boxes = nn.Linear(5, hidden)
         self.said = LabelEmbedding(config) if config.region_labels else None
         self.scores = nn.Linear(1, hidden) if config.region_labels else None
+        self.label_gate = (
+            nn.Parameter(torch.full((hidden,), float(config.graph_gate)))
+            if config.region_labels
+            else None
+        )
         reads = config.region_labels and config.read_labels
         self.reader = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden)) if reads else None
         self.rarity = nn.Parameter(torch.zeros(config.vocab_size)) if reads else None
@@ -72,8 +81,8 @@ class RegionEmbeddings(nn.Module):
         self,
         region_features: Tensor,
         region_boxes: Tensor,
-        region_label_ids: Tensor,
-        region_scores: Tensor,
+        region_label_ids: Tensor | None,
+        region_scores: Tensor | None,
         words: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
         """Embed the regions of each picture.
@@ -81,7 +90,8 @@ class RegionEmbeddings(nn.Module):
         Args:
             region_features: (B, R, F).
             region_boxes: (B, R, 4) xyxy in [0, 1].
-            region_label_ids: (B, R, K) token ids of the detector's names.
+            region_label_ids: (B, R, K) token ids of the detector's names; None only for a model
+                without ``region_labels``, as the scores.
             region_scores: (B, R) in [0, 1].
             words: (vocabulary, D), the word embeddings.
 
@@ -91,12 +101,16 @@ class RegionEmbeddings(nn.Module):
         states = self.features(region_features) + self.boxes(box_geometry(region_boxes))
         label_logits = None
         if self.said is not None:
-            looks = states
+            if region_label_ids is None or region_scores is None:
+                raise ValueError(
+                    "a model with region_labels=true needs region_label_ids and region_scores."
+                )
             named = nn.functional.embedding(region_label_ids, words).sum(dim=-2)
-            states = states + self.said(named) + self.scores(region_scores[..., None])
+            labels = self.said(named) + self.scores(region_scores[..., None])
             if self.reader is not None:
-                label_logits = self.reader(looks) @ words.T + self.rarity
-                states = states + self.read(label_logits.sigmoid() @ words)
+                label_logits = self.reader(states) @ words.T + self.rarity
+                labels = labels + self.read(label_logits.sigmoid() @ words)
+            states = states + self.label_gate * labels
         return self.dropout(self.norm(states)), label_logits
 
 

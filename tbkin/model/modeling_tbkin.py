@@ -9,7 +9,14 @@ from transformers import PreTrainedModel
 
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.embeddings import AttributeEmbeddings, RegionEmbeddings, TextEmbeddings
-from tbkin.model.fusion import FusionEncoder, fused_mask, kept_share
+from tbkin.model.fusion import (
+    FusionEncoder,
+    SelectiveAttention,
+    fused_mask,
+    gate_mean,
+    kept_pairs,
+    kept_share,
+)
 from tbkin.model.graph_encoder import GraphLayer
 from tbkin.model.knowledge import KnowledgeSelection
 from tbkin.model.outputs import TBKINOutput
@@ -39,10 +46,15 @@ class TBKINPreTrainedModel(PreTrainedModel):
             nn.init.constant_(module.gate, float(self.config.graph_gate))
             # Here, because transformers 5 passes over modules that own no parameter themselves.
             module.convolution.reset_parameters()
-        elif isinstance(module, RegionEmbeddings) and module.rarity is not None:
-            nn.init.constant_(module.rarity, -4.0)  # few of the words fit a region
+        elif isinstance(module, RegionEmbeddings):
+            if module.label_gate is not None:
+                nn.init.constant_(module.label_gate, float(self.config.graph_gate))
+            if module.rarity is not None:
+                nn.init.constant_(module.rarity, -4.0)  # few of the words fit a region
         elif isinstance(module, AttributeEmbeddings):
             nn.init.zeros_(module.kind)
+        elif isinstance(module, SelectiveAttention) and module.threshold_shift is not None:
+            nn.init.zeros_(module.threshold_shift)
         elif isinstance(module, TBKINModel):
             nn.init.zeros_(module.training_steps)
 
@@ -78,11 +90,11 @@ class TBKINModel(TBKINPreTrainedModel):
         region_features: Tensor,
         region_boxes: Tensor,
         region_mask: Tensor,
-        region_label_ids: Tensor,
-        region_scores: Tensor,
-        attribute_label_ids: Tensor,
-        attribute_mask: Tensor,
-        graph: Data,
+        region_label_ids: Tensor | None = None,
+        region_scores: Tensor | None = None,
+        attribute_label_ids: Tensor | None = None,
+        attribute_mask: Tensor | None = None,
+        graph: Data | None = None,
         output_attentions: bool = False,
         **_: object,
     ) -> TBKINOutput:
@@ -94,12 +106,14 @@ class TBKINModel(TBKINPreTrainedModel):
             region_features: (B, R, F).
             region_boxes: (B, R, 4) xyxy in [0, 1].
             region_mask: (B, R), 1 = real region.
-            region_label_ids: (B, R, K) token ids of class and attributes, padded.
+            region_label_ids: (B, R, K) token ids of class and attributes, padded; needed by a model
+                with ``region_labels``, as are the scores.
             region_scores: (B, R), the detector's confidence.
             attribute_label_ids: (B, V, K) token ids of the attribute nodes' names.
             attribute_mask: (B, V), 1 = real node.
-            graph: the batch's scene graphs, see ``data/collate.py``.
-            output_attentions: also return every layer's weights and keep mask.
+            graph: the batch's scene graphs, see ``data/collate.py``. Without it a model with a
+                graph encoder sees text and regions alone.
+            output_attentions: also return every layer's logits, weights and keep mask.
         """
         ramp = self._ramp()
         text = self.text(input_ids)
@@ -107,32 +121,44 @@ class TBKINModel(TBKINPreTrainedModel):
             region_features, region_boxes, region_label_ids, region_scores, self.text.table()
         )
         parts, masks = [text, regions], [attention_mask.bool(), region_mask.bool()]
-        if self.attributes is not None:
+        with_graph = self.attributes is not None and graph is not None
+        if with_graph:
             parts.append(self.attributes(self.text.label(attribute_label_ids)))
             masks.append(attribute_mask.bool())
+        sizes = (text.shape[1], regions.shape[1], parts[-1].shape[1] if with_graph else 0)
         states, mask = torch.cat(parts, dim=1), fused_mask(*masks)
 
-        known = None
-        key_mask, key_bias = mask, torch.zeros(mask.shape, device=mask.device)
-        edge_weight = None
-        if self.knowledge is not None:
+        known, key_mask, key_bias, edge_weight = None, mask, None, None
+        if with_graph:
             known = self.knowledge(states, masks[0], torch.cat(masks[1:], dim=1), graph, ramp)
             key_mask = known.node_keep
             key_bias = known.node_relevance.clamp(min=1e-6).log()
             edge_weight = graph.edge_weight * known.edge_relevance
-        states, weights, keeps = self.fusion(states, key_mask, key_bias, graph, edge_weight, ramp)
+            if not self.config.attributes_attended:
+                attended = torch.arange(mask.shape[1], device=mask.device) < sum(sizes[:2])
+                key_mask = key_mask & attended
+        states, attentions = self.fusion(
+            states, key_mask, key_bias, graph, edge_weight, ramp, sizes, output_attentions
+        )
+        pairs = kept_pairs(attentions, self.config.num_attention_heads, key_mask, mask, sizes)
+        traces = attentions if output_attentions else None
         return TBKINOutput(
             fused_states=states,
+            text_states=states[:, : sizes[0]],
+            region_states=states[:, sizes[0] : sizes[0] + sizes[1]],
             pooled=torch.tanh(self.pooler(states[:, 0])),
-            attention_kept=torch.stack([kept_share(keep, key_mask, mask) for keep in keeps]),
+            attention_kept=kept_share(pairs.sum(dim=1)),
+            attention_pairs=pairs,
+            attention_gate=gate_mean(attentions, key_mask, mask),
             region_word_logits=label_logits,
             node_relevance=known.node_relevance if known else None,
             node_keep=known.node_keep if known else None,
             edge_keep=known.edge_keep if known else None,
             edge_relevance=known.edge_relevance if known else None,
             knowledge_kept=known.kept if known else None,
-            attentions=tuple(weights) if output_attentions else None,
-            attention_keep=tuple(keeps) if output_attentions else None,
+            attention_logits=tuple(one.logits for one in traces) if traces else None,
+            attentions=tuple(one.weights for one in traces) if traces else None,
+            attention_keep=tuple(one.keep for one in traces) if traces else None,
         )
 
     def _ramp(self) -> float:

@@ -18,8 +18,13 @@ class TBKINOutput(ModelOutput):
 
     Attributes:
         fused_states: (B, L, D), tokens, then regions, then attribute nodes.
+        text_states: (B, T, D), the tokens' part of them.
+        region_states: (B, R, D), the regions' part.
         pooled: (B, D), in [-1, 1].
         attention_kept: (layers,), share of the valid query-key pairs that each layer kept.
+        attention_pairs: (layers, 5, 2), how many pairs were kept and valid in each block of
+            ``BLOCKS``, over all samples and heads.
+        attention_gate: scalar in [0, 1], mean gate of the learned thresholds; None without them.
         region_word_logits: (B, R, vocabulary), words read off the regions' features, before the
             sigmoid; None if the model does not read them.
         node_relevance: (B, L) in [0, 1], how much a position matters to the text; the best has 1.
@@ -27,19 +32,26 @@ class TBKINOutput(ModelOutput):
         edge_keep: (E,) bool, True where an edge carried messages.
         edge_relevance: (E,) in [0, 1], 0 where not kept.
         knowledge_kept: (2,), share of the nodes and of the edges that were kept.
+        attention_logits: with ``output_attentions``, for each layer (B, H, L, L) before the softmax;
+            the dense weights are their softmax over the valid keys.
         attentions: with ``output_attentions``, for each layer (B, H, L, L) weights after selection.
         attention_keep: with ``output_attentions``, for each layer (B, H, L, L) bool.
     """
 
     fused_states: Tensor | None = None
+    text_states: Tensor | None = None
+    region_states: Tensor | None = None
     pooled: Tensor | None = None
     attention_kept: Tensor | None = None
+    attention_pairs: Tensor | None = None
+    attention_gate: Tensor | None = None
     region_word_logits: Tensor | None = None
     node_relevance: Tensor | None = None
     node_keep: Tensor | None = None
     edge_keep: Tensor | None = None
     edge_relevance: Tensor | None = None
     knowledge_kept: Tensor | None = None
+    attention_logits: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
     attention_keep: tuple[Tensor, ...] | None = None
 
@@ -55,3 +67,46 @@ class TBKINForQuestionAnsweringOutput(TBKINOutput):
 
     loss: Tensor | None = None
     logits: Tensor | None = None
+
+
+@dataclass
+class TBKINForGroundingOutput(TBKINOutput):
+    """Output of :class:`~tbkin.model.heads.TBKINForGrounding`.
+
+    Attributes:
+        box_logits: (B, R), how well each region fits the expression; the lowest number on padding.
+        box_deltas: (B, R, 4), from each region to the box meant, see ``tbkin.boxes.decode_boxes``.
+    """
+
+    box_logits: Tensor | None = None
+    box_deltas: Tensor | None = None
+
+
+@dataclass
+class TBKINForImageTextRetrievalOutput(TBKINOutput):
+    """Output of :class:`~tbkin.model.heads.TBKINForImageTextRetrieval`.
+
+    Attributes:
+        match_logits: (B, 2); class 1 = picture and text belong together.
+    """
+
+    match_logits: Tensor | None = None
+
+
+@dataclass
+class TBKINForPreTrainingOutput(TBKINOutput):
+    """Output of :class:`~tbkin.model.heads.TBKINForPreTraining`.
+
+    Attributes:
+        word_logits: (B, T, vocabulary).
+        feature_predictions: (B, R, F).
+        object_logits: (B, R, object classes); None where the model predicts none.
+        attribute_logits: (B, R, attribute classes); likewise.
+        match_logits: (B, 2); class 1 = picture and text belong together.
+    """
+
+    word_logits: Tensor | None = None
+    feature_predictions: Tensor | None = None
+    object_logits: Tensor | None = None
+    attribute_logits: Tensor | None = None
+    match_logits: Tensor | None = None

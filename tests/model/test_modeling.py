@@ -156,7 +156,12 @@ def test_nothing_seen_and_nothing_said_still_gets_an_answer(
     small_model, tiny_processor, empty_regions, collate, rule
 ):
     batch = collate([tiny_processor(empty_regions, "")] * 2)
-    model = small_model(selection_rule=rule, knowledge_rule=rule)
+    threshold = 1 if rule == "top_k" else 0.05
+    sites = ("selection", "knowledge")
+    model = small_model(
+        **{f"{site}_rule": rule for site in sites},
+        **{f"{site}_threshold": threshold for site in sites},
+    )
     outputs = run(model, batch)
     assert outputs.logits.isfinite().all()
     assert outputs.knowledge_kept.isfinite().all()

@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from tbkin.model.selection import RULES, select
+from tbkin.model.selection import RULES, SPARSE, select
 
 KEYS = 9
 ALL = torch.ones(KEYS, dtype=torch.bool)
@@ -312,4 +312,4 @@ def test_an_unknown_rule_lists_the_rules():
         match=r"unknown selection rule 'topk'; choose from: none, top_k, prob, logit, rel",
     ):
         select(random_logits(2), ALL, "topk", 3)
-    assert set(RULES) == {"none", *SETTINGS}
+    assert set(RULES) == {"none", *SETTINGS, *SPARSE}
