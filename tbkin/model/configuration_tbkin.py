@@ -134,12 +134,12 @@ class TBKINConfig(PreTrainedConfig):
                 f"selection_learning needs a rule with a threshold to learn "
                 f"({', '.join(LEARNABLE_RULES)}), not {self.selection_rule}."
             )
-        if self.selection_learning != "none" and self.selection_rule != "logit":
-            if self.selection_threshold <= 0:
-                raise ValueError(
-                    "selection_learning needs a selection_threshold > 0 to start from, "
-                    f"got {self.selection_threshold}."
-                )
+        relative = self.selection_learning != "none" and self.selection_rule != "logit"
+        if relative and self.selection_threshold <= 0:
+            raise ValueError(
+                "selection_learning needs a selection_threshold > 0 to start from, "
+                f"got {self.selection_threshold}."
+            )
 
     @classmethod
     def rosita_base(cls, **changes: Any) -> "TBKINConfig":

@@ -30,7 +30,7 @@ class TextEmbeddings(nn.Module):
         """(B, T) token ids -> (B, T, D)."""
         places = torch.arange(input_ids.shape[1], device=input_ids.device)
         states = self.words(input_ids) + self.positions(places)
-        if self.types is not None:  # BERT's second type marks a second sentence, which we never have
+        if self.types is not None:  # BERT's second type is for a second sentence
             states = states + self.types.weight[0]
         return self.dropout(self.norm(states))
 
@@ -43,7 +43,7 @@ class TextEmbeddings(nn.Module):
 
     def label(self, label_ids: Tensor) -> Tensor:
         """(…, K) token ids of names, padded -> (…, D), the sum of their word embeddings."""
-        return self.words(label_ids).sum(dim=-2)
+        return nn.functional.embedding(label_ids, self.table()).sum(dim=-2)
 
 
 class RegionEmbeddings(nn.Module):
@@ -83,7 +83,7 @@ class RegionEmbeddings(nn.Module):
         region_boxes: Tensor,
         region_label_ids: Tensor | None,
         region_scores: Tensor | None,
-        words: Tensor,
+        words: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         """Embed the regions of each picture.
 
@@ -93,7 +93,7 @@ class RegionEmbeddings(nn.Module):
             region_label_ids: (B, R, K) token ids of the detector's names; None only for a model
                 without ``region_labels``, as the scores.
             region_scores: (B, R) in [0, 1].
-            words: (vocabulary, D), the word embeddings.
+            words: (vocabulary, D), the word embeddings; None as the label ids.
 
         Returns:
             (B, R, D), and the logits (B, R, vocabulary) of the words read off the features.

@@ -117,8 +117,9 @@ class TBKINModel(TBKINPreTrainedModel):
         """
         ramp = self._ramp()
         text = self.text(input_ids)
+        words = self.text.table() if self.config.region_labels else None
         regions, label_logits = self.regions(
-            region_features, region_boxes, region_label_ids, region_scores, self.text.table()
+            region_features, region_boxes, region_label_ids, region_scores, words
         )
         parts, masks = [text, regions], [attention_mask.bool(), region_mask.bool()]
         with_graph = self.attributes is not None and graph is not None

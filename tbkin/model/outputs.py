@@ -32,8 +32,8 @@ class TBKINOutput(ModelOutput):
         edge_keep: (E,) bool, True where an edge carried messages.
         edge_relevance: (E,) in [0, 1], 0 where not kept.
         knowledge_kept: (2,), share of the nodes and of the edges that were kept.
-        attention_logits: with ``output_attentions``, for each layer (B, H, L, L) before the softmax;
-            the dense weights are their softmax over the valid keys.
+        attention_logits: with ``output_attentions``, for each layer (B, H, L, L) before the
+            softmax; the dense weights are their softmax over the valid keys.
         attentions: with ``output_attentions``, for each layer (B, H, L, L) weights after selection.
         attention_keep: with ``output_attentions``, for each layer (B, H, L, L) bool.
     """

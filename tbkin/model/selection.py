@@ -10,6 +10,7 @@ the learned thresholds are *ours*; the sparse rules are those of ``sparse.py``.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,20 +68,22 @@ def select(
         keep_mask (…, K): bool.
     """
     valid = key_mask.expand_as(logits)
-    lowest = torch.finfo(logits.dtype).min
-    known = logits.masked_fill(~valid, lowest)
-    if rule == "none" or not logits.shape[-1]:  # a picture where nothing was found has no keys
-        return torch.softmax(known, dim=-1).masked_fill(~valid, 0.0), valid
+    exact = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    known = exact.masked_fill(~valid, torch.finfo(exact.dtype).min)
+    if not logits.shape[-1] or keeps_all(rule, threshold, logits.shape[-1]):
+        return (torch.softmax(known, dim=-1) * valid).to(logits.dtype), valid
     if rule in SPARSE:
-        return _select_sparsely(known, valid, rule, selectable)
-    with torch.no_grad():
-        keep = margins(known, valid, rule, threshold) >= 0
-        keep |= known == known.amax(dim=-1, keepdim=True)
-        if selectable is not None:
-            keep |= ~selectable
-        keep &= valid
-    kept_logits = logits.masked_fill(~keep, lowest) if renormalize else known
-    return torch.softmax(kept_logits, dim=-1).masked_fill(~keep, 0.0), keep
+        weights, keep = _select_sparsely(known, valid, rule, selectable)
+    else:
+        weights, keep = _KeptSoftmax.apply(known, valid, rule, threshold, renormalize, selectable)
+    return weights.to(logits.dtype), keep
+
+
+def keeps_all(rule: str, threshold: float, keys: int) -> bool:
+    """Whether a rule cannot drop any of so many keys."""
+    if rule == "top_k":
+        return threshold >= keys
+    return rule == "none" or (rule in ("prob", "rel_max", "rel_mean") and threshold == 0)
 
 
 def select_learning(
@@ -96,68 +99,128 @@ def select_learning(
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""``select`` with a threshold that learns (*ours*).
 
-    With the margin :math:`m_{ij}` of :func:`margins`, the shift :math:`s` and the temperature
-    :math:`T`, key :math:`j` passes a gate :math:`g_{ij} = \sigma((m_{ij} - s) / T)`, and the weights
-    are :math:`A_{ij} g_{ij}`, divided by their sum. ``hard`` rounds the gate to 0 or 1 and keeps
-    its gradient (straight-through; Bengio et al., arXiv:1308.3432); then the values are those of
-    ``select`` at the threshold :math:`\tau e^s`. As in ``select`` no gradient reaches the logits
-    through the gate: it goes to the shift alone.
+    With the margin :math:`m_{ij}` by which a logit lies above its row's threshold, the shift
+    :math:`s` and the temperature :math:`T`, key :math:`j` passes a gate
+    :math:`g_{ij} = \sigma((m_{ij} - s) / T)`; the weights are :math:`A_{ij} g_{ij}`, divided by
+    their sum. ``hard`` rounds the gate to 0 or 1 and keeps its gradient (straight-through; Bengio
+    et al., arXiv:1308.3432); then the values are those of ``select`` at the threshold
+    :math:`\tau e^s`. As in ``select`` no gradient reaches the logits through the gate: it goes to
+    the shift alone.
 
     Args:
-        logits, key_mask, rule, threshold, renormalize, selectable: as in ``select``; ``rule`` is
-            one of ``LEARNABLE_RULES``.
+        logits: as in ``select``.
+        key_mask: as in ``select``.
+        rule: one of ``LEARNABLE_RULES``.
+        threshold: :math:`\tau` > 0 (any number for ``logit``), where the learning starts from.
         shift: broadcastable to ``logits``, for example (H, 1, 1); the learned log of the factor by
             which the threshold grows (``logit``: what is added to it).
         temperature: :math:`T` > 0, in units of logits; smaller is harder.
         hard: whether the gate is 0 or 1.
+        renormalize: as in ``select``.
+        selectable: as in ``select``.
 
     Returns:
         weights and keep mask as in ``select`` (kept: a gate of at least 1/2), and the gate (…, K)
-        in [0, 1], 0 on padding; its mean is what ``Sparsity`` makes small.
+        in [0, 1], 0 on padding; its mean is what the objective ``sparsity`` makes small.
     """
     valid = key_mask.expand_as(logits)
-    known = logits.masked_fill(~valid, torch.finfo(logits.dtype).min)
+    exact = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    known = exact.masked_fill(~valid, torch.finfo(exact.dtype).min)
     with torch.no_grad():
-        margin = margins(known, valid, rule, threshold)
-        held = known == known.amax(dim=-1, keepdim=True)
+        best = known.amax(dim=-1, keepdim=True)
+        total = (known - best).exp().sum(dim=-1, keepdim=True)
+        least = _row_threshold(known, valid, best, total, rule, threshold)
+        # Far margins are bounded, so that padding gives no 0 * inf in the gradient.
+        margin = (known - least).clamp(-1e4, 1e4)
+        held = known == best
         if selectable is not None:
             held = held | ~selectable
-    # Far margins are bounded, so that padding's infinite ones give no 0 * inf in the gradient.
-    soft = torch.sigmoid((margin.clamp(-1e4, 1e4) - shift) / temperature)
+    soft = torch.sigmoid((margin - shift) / temperature)
     keep = ((soft >= 0.5) | held) & valid
     soft = torch.where(held, 1.0, soft) * valid
     gate = keep + soft - soft.detach() if hard else soft
     weights = torch.softmax(known, dim=-1) * gate
     if renormalize:
         weights = weights / weights.sum(dim=-1, keepdim=True).clamp(min=1e-12)
-    return weights, keep, soft
+    return weights.to(logits.dtype), keep, soft
 
 
-def margins(logits: Tensor, valid: Tensor, rule: str, threshold: float) -> Tensor:
-    """How far each logit lies above its row's threshold; kept where >= 0.
+class _KeptSoftmax(torch.autograd.Function):
+    """Softmax over the keys that reach the threshold, and which they are.
+
+    A function of its own, because the mask is a constant to the gradient: what remains is the
+    gradient of a softmax, one pass over the weights. Weights are multiplied by the mask rather than
+    filled where it is false, which on a CPU is ten times faster.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        valid: Tensor,
+        rule: str,
+        threshold: float,
+        renormalize: bool,
+        selectable: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """``logits`` (…, K) hold the lowest number on padding; see ``select``."""
+        best = logits.amax(dim=-1, keepdim=True)
+        weights = (logits - best).exp_()
+        total = weights.sum(dim=-1, keepdim=True)
+        least = _row_threshold(logits, valid, best, total, rule, threshold)
+        keep = logits >= torch.minimum(least, best)
+        if selectable is not None:
+            keep |= ~selectable
+        keep &= valid
+        if renormalize:
+            weights = weights * keep
+            total = weights.sum(dim=-1, keepdim=True)
+        weights /= total.clamp(min=torch.finfo(weights.dtype).tiny)  # 0: a row without a valid key
+        dense, weights = weights, weights if renormalize else weights * keep
+        ctx.renormalize = renormalize
+        ctx.save_for_backward(*((weights,) if renormalize else (dense, keep)))
+        ctx.mark_non_differentiable(keep)
+        return weights, keep
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """Softmax's gradient, over the kept logits or over all of them."""
+        if ctx.renormalize:
+            (weights,) = ctx.saved_tensors
+        else:
+            weights, keep = ctx.saved_tensors
+            gradient = gradient * keep
+        inner = torch._softmax_backward_data(gradient, weights, -1, weights.dtype)
+        return inner, None, None, None, None, None
+
+
+def _row_threshold(
+    logits: Tensor, valid: Tensor, best: Tensor, total: Tensor, rule: str, threshold: float
+) -> Tensor:
+    """(…, 1), the logit at which a row's keys begin to be kept.
 
     Args:
         logits: (…, K); padding holds the lowest number there is.
         valid: (…, K) bool.
+        best: (…, 1), the largest logit.
+        total: (…, 1), the sum of ``exp(logits - best)``.
         rule: a rule with a threshold.
         threshold: as in ``select``.
     """
     if rule == "logit":
-        return logits - threshold
+        return torch.full_like(best, threshold)
     if rule == "top_k":
         count = min(max(int(threshold), 1), logits.shape[-1])
-        return logits - logits.topk(count, dim=-1).values[..., -1:]
+        return logits.topk(count, dim=-1).values[..., -1:]
     log_threshold = math.log(threshold) if threshold > 0 else -math.inf
     if rule == "rel_max":
-        reference = logits.amax(dim=-1, keepdim=True)
-    elif rule == "prob":
-        reference = logits.logsumexp(dim=-1, keepdim=True)
-    elif rule == "rel_mean":
+        return best + log_threshold
+    if rule == "prob":
+        return best + total.log() + log_threshold
+    if rule == "rel_mean":
         count = valid.sum(dim=-1, keepdim=True).clamp(min=1)
-        reference = logits.logsumexp(dim=-1, keepdim=True) - count.log()
-    else:
-        raise ValueError(f"unknown selection rule {rule!r}; choose from: {', '.join(RULES)}.")
-    return logits - (reference + log_threshold)
+        return best + (total / count).log() + log_threshold
+    raise ValueError(f"unknown selection rule {rule!r}; choose from: {', '.join(RULES)}.")
 
 
 def block_mask(blocks: list[str] | None, sizes: tuple[int, int, int]) -> Tensor | None:
@@ -208,18 +271,13 @@ def count_pairs(pairs: Tensor, sizes: tuple[int, int, int]) -> Tensor:
 def _select_sparsely(
     logits: Tensor, valid: Tensor, rule: str, selectable: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Weights and keep mask of a sparse rule; half precision is worked out in float32."""
-    exact = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+    """Weights and keep mask of a sparse rule."""
     sparse = SPARSE[rule]
     if selectable is None:
-        weights = sparse(exact) * valid
-        keep = weights > 0
-    else:
-        chosen = selectable & valid
-        dense = torch.softmax(exact, dim=-1) * valid
-        share = (dense * chosen).sum(dim=-1, keepdim=True)
-        lowest = torch.finfo(exact.dtype).min
-        among = sparse(exact.masked_fill(~chosen, lowest)) * chosen
-        weights = torch.where(chosen, share * among, dense)
-        keep = torch.where(chosen, among > 0, valid)
-    return weights.to(logits.dtype), keep
+        weights = sparse(logits) * valid
+        return weights, weights > 0
+    chosen = selectable & valid
+    dense = torch.softmax(logits, dim=-1) * valid
+    share = (dense * chosen).sum(dim=-1, keepdim=True)
+    among = sparse(logits.masked_fill(~chosen, torch.finfo(logits.dtype).min)) * chosen
+    return torch.where(chosen, share * among, dense), torch.where(chosen, among > 0, valid)

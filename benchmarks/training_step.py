@@ -1,0 +1,183 @@
+"""How long is a training step at ROSITA's size? ``python benchmarks/training_step.py``.
+
+Question answering with 12 layers of 768, 3,129 answers, batch 8, 20 tokens and 36 regions: forward
+and backward, and the whole step with the optimiser, in float32 and with bfloat16 autocast. Beside
+them stands the machine's speed, a float32 matrix product. ``rosita=DIR`` (a checkout of
+github.com/MILVLG/rosita) runs the authors' network in the same rounds, with the optimiser that they
+fine-tune with. Prints a table, or with ``json=true`` one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tbkin.config import OptimConfig, help_text, load_config, run_command, setting
+from tbkin.model.configuration_tbkin import TBKINConfig
+from tbkin.model.heads import TBKINForQuestionAnswering
+from tbkin.train import build_optimizer
+
+TOKENS, REGIONS, FEATURES, ANSWERS, WORDS = 20, 36, 2048, 3129, 30522
+
+
+@dataclass
+class StepConfig:
+    """What to measure."""
+
+    rosita: str = setting("", "checkout of ROSITA to run beside; not set: ours alone")
+    batch_size: int = setting(8, "samples")
+    layers: int = setting(12, "of the encoder")
+    rounds: int = setting(7, "rounds; the median counts")
+    threads: int = setting(0, "of PyTorch; 0: its own choice")
+    json: bool = setting(False, "print one JSON object instead of a table")
+
+
+def main(arguments: list[str]) -> None:
+    """Measure and print."""
+    if "--help" in arguments or "-h" in arguments:
+        sys.stdout.write(help_text(__doc__, StepConfig) + "\n")
+        return
+    config = load_config(StepConfig, arguments)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    result = measure(config)
+    if config.json:
+        sys.stdout.write(json.dumps(result) + "\n")
+        return
+    lines = [
+        f"batch {config.batch_size}, {TOKENS} + {REGIONS} positions, {result['threads']} threads, "
+        f"matrix product {result['gflops']:.0f} GFLOP/s",
+        f"{'':<22} {'forward + backward':>18} {'with optimiser':>15}",
+    ]
+    lines += [
+        f"{name:<22} {1e3 * row['passes']:>15.0f} ms {1e3 * row['step']:>12.0f} ms"
+        for name, row in result["seconds"].items()
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def measure(config: StepConfig) -> dict[str, Any]:
+    """Median seconds of every variant, which take turns within a round."""
+    batch = make_batch(config.batch_size)
+    ours = build_ours(config.layers)
+    optimizer = build_optimizer([ours], OptimConfig())
+    variants: dict[str, tuple[Callable[[], Tensor], torch.optim.Optimizer]] = {}
+    if config.rosita:
+        theirs = build_theirs(Path(config.rosita), config.layers)
+        adam = torch.optim.Adam(theirs.parameters(), lr=5e-5, betas=(0.9, 0.98), eps=1e-9)
+        variants["ROSITA float32"] = (lambda: their_loss(theirs, batch), adam)
+    variants["tbkin float32"] = (lambda: our_loss(ours, batch), optimizer)
+    variants["tbkin bfloat16"] = (lambda: our_half_loss(ours, batch), optimizer)
+
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
+    products = []
+    for _ in range(config.rounds + 1):
+        products.append(gflops())
+        for name, (loss, optim) in variants.items():
+            began = time.perf_counter()
+            loss().backward()
+            passed = time.perf_counter()
+            optim.step()
+            optim.zero_grad()
+            seconds[name].append((passed - began, time.perf_counter() - began))
+    return {
+        "threads": torch.get_num_threads(),
+        "rounds": config.rounds,
+        "gflops": statistics.median(products),
+        "seconds": {
+            name: {
+                "passes": statistics.median(row[0] for row in rows[1:]),
+                "step": statistics.median(row[1] for row in rows[1:]),
+            }
+            for name, rows in seconds.items()
+        },
+    }
+
+
+def build_ours(layers: int) -> nn.Module:
+    """Our network in training mode."""
+    return TBKINForQuestionAnswering(TBKINConfig.rosita_base(num_hidden_layers=layers)).train()
+
+
+def our_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Binary cross-entropy in float32."""
+    inputs = {name: tensor for name, tensor in batch.items() if name != "box_numbers"}
+    return model(**inputs).loss
+
+
+def our_half_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """The same with bfloat16 autocast, as ``mixed_precision=bf16`` trains."""
+    with torch.autocast("cpu", torch.bfloat16):
+        return our_loss(model, batch)
+
+
+def build_theirs(folder: Path, layers: int) -> nn.Module:
+    """ROSITA's network for questions, from the authors' checkout."""
+    if not (folder / "rosita" / "modeling" / "transformer.py").is_file():
+        raise FileNotFoundError(f"{folder} is no checkout of ROSITA: no rosita/modeling there.")
+    sys.path.insert(0, str(folder / "rosita"))
+    from modeling.finetune_tasks.vqa import Net  # type: ignore[import-not-found]
+
+    settings = SimpleNamespace(
+        HSIZE=768,
+        HHEAD=12,
+        HBASE=64,
+        HFF=3072,
+        LAYER=layers,
+        DROPOUT_R=0.1,
+        POS_EMB_IN_SIZE=512,
+        TYPE_EMB_IN_SIZE=2,
+        IMGFEAT_SIZE=FEATURES,
+        BBOXFEAT_SIZE=5,
+        USE_BBOXFEAT=True,
+        WEIGHT_INIT_FACTOR=0.02,
+    )
+    return Net(settings, {"vocab_size": WORDS, "ans_size": ANSWERS}).train()
+
+
+def their_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Their forward pass and the same loss as ours."""
+    names = ("input_ids", "attention_mask", "region_features", "region_mask", "box_numbers")
+    logits = model(tuple(batch[name] for name in names))[-1]
+    loss = F.binary_cross_entropy_with_logits(logits, batch["labels"], reduction="sum")
+    return loss / len(logits)
+
+
+def make_batch(size: int) -> dict[str, Tensor]:
+    """Random inputs without padding; ``box_numbers`` are ROSITA's five a box."""
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(size, REGIONS, 2, 2, generator=generator).sort(dim=2).values
+    boxes = corners.flatten(2)
+    area = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1, keepdim=True)
+    return {
+        "input_ids": torch.randint(104, WORDS, (size, TOKENS), generator=generator),
+        "attention_mask": torch.ones(size, TOKENS),
+        "region_features": torch.rand(size, REGIONS, FEATURES, generator=generator),
+        "region_boxes": boxes,
+        "box_numbers": torch.cat([boxes, area], dim=-1),
+        "region_mask": torch.ones(size, REGIONS),
+        "labels": (torch.rand(size, ANSWERS, generator=generator) > 0.999).float(),
+    }
+
+
+def gflops(size: int = 2048) -> float:
+    """Billions of operations a second of one float32 matrix product."""
+    left, right = torch.rand(size, size), torch.rand(size, size)
+    began = time.perf_counter()
+    torch.mm(left, right)
+    return 2 * size**3 / (time.perf_counter() - began) / 1e9
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
