@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+DELTA_SCALES = (0.1, 0.1, 0.2, 0.2)
+"""What the deltas of x, y, width and height are divided by (Fast R-CNN, ROSITA)."""
+
 
 def xywh_to_xyxy(boxes: Tensor) -> Tensor:
     """(N, 4) left, top, width, height -> (N, 4) left, top, right, bottom; any unit."""
@@ -43,23 +46,97 @@ def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
     """Intersection over union of every box with every other.
 
     Args:
-        boxes: (N, 4) xyxy, any unit.
-        others: (M, 4) xyxy, the same unit.
+        boxes: (…, N, 4) xyxy, any unit.
+        others: (…, M, 4) xyxy, the same unit. Box by box, ``boxes[:, None]`` and
+            ``others[:, None]`` give (N, 1, 1).
 
     Returns:
-        (N, M) in [0, 1]; 0 where both boxes are empty. Sizes are plain differences, without the
-        "+ 1 pixel" of older detectors.
+        (…, N, M) in [0, 1]; 0 where both boxes are empty. Sizes are plain differences, without the
+        "+ 1 pixel" of older detectors, which :func:`inclusive_box_iou` has.
     """
     # Width and height apart: half the memory traffic of (N, M, 2) corners, which NMS feels.
-    left = torch.maximum(boxes[:, None, 0], others[None, :, 0])
-    top = torch.maximum(boxes[:, None, 1], others[None, :, 1])
-    right = torch.minimum(boxes[:, None, 2], others[None, :, 2])
-    bottom = torch.minimum(boxes[:, None, 3], others[None, :, 3])
+    left = torch.maximum(boxes[..., :, None, 0], others[..., None, :, 0])
+    top = torch.maximum(boxes[..., :, None, 1], others[..., None, :, 1])
+    right = torch.minimum(boxes[..., :, None, 2], others[..., None, :, 2])
+    bottom = torch.minimum(boxes[..., :, None, 3], others[..., None, :, 3])
     shared = (right - left).clamp(min=0) * (bottom - top).clamp(min=0)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
-    other_area = (others[:, 2:] - others[:, :2]).prod(dim=1)
-    union = area[:, None] + other_area[None, :] - shared
+    area = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1)
+    other_area = (others[..., 2:] - others[..., :2]).prod(dim=-1)
+    union = area[..., :, None] + other_area[..., None, :] - shared
     return torch.where(union > 0, shared / union.clamp(min=1e-12), torch.zeros_like(shared))
+
+
+def inclusive_box_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """:func:`box_iou` of boxes whose right and bottom pixel still belong to them.
+
+    A box from pixel 3 to pixel 5 is 3 pixels wide: width = right - left + 1. ROSITA labels
+    and scores grounding in this way, which is that of Fast R-CNN's code.
+
+    Args:
+        boxes: (…, N, 4) xyxy *pixels*.
+        others: (…, M, 4) xyxy pixels.
+
+    Returns:
+        (…, N, M) in [0, 1].
+    """
+    return box_iou(_with_last_pixel(boxes), _with_last_pixel(others))
+
+
+def encode_boxes(boxes: Tensor, targets: Tensor) -> Tensor:
+    r"""How each box would have to move and grow to become its target.
+
+    .. math::
+        \left( \frac{c^*_x - c_x}{0.1 w}, \frac{c^*_y - c_y}{0.1 h},
+        \frac{\ln(w^* / w)}{0.2}, \frac{\ln(h^* / h)}{0.2} \right)
+
+    with centres :math:`c`, widths :math:`w` and heights :math:`h` of the box, and those of the
+    target starred. Boxes are inclusive: w = right - left + 1, centre = left + w / 2.
+
+    Source: Girshick, "Fast R-CNN" (arXiv:1504.08083), with ROSITA's scales, which bring the four
+    numbers to about the same spread.
+
+    Args:
+        boxes: (…, 4) xyxy *pixels*; right >= left and bottom >= top.
+        targets: (…, 4) likewise; shapes are broadcast.
+
+    Returns:
+        (…, 4) deltas, no unit.
+    """
+    centre, size = _centre_and_size(_with_last_pixel(boxes))
+    target_centre, target_size = _centre_and_size(_with_last_pixel(targets))
+    deltas = torch.cat([(target_centre - centre) / size, torch.log(target_size / size)], dim=-1)
+    return deltas / deltas.new_tensor(DELTA_SCALES)
+
+
+def decode_boxes(deltas: Tensor, boxes: Tensor) -> Tensor:
+    """Moves boxes by what :func:`encode_boxes` says.
+
+    As in ROSITA (and in Fast R-CNN's code before it) the corners are centre -/+ size / 2, without
+    taking the last pixel off again: right and bottom come out one pixel further than the target
+    had them. Cut the result with ``clip_boxes(…, width - 1, height - 1)``.
+
+    Args:
+        deltas: (…, 4), no unit.
+        boxes: (…, 4) xyxy *pixels*, whose right and bottom pixel still belong to the box.
+
+    Returns:
+        (…, 4) xyxy pixels; they may leave the picture.
+    """
+    centre, size = _centre_and_size(_with_last_pixel(boxes))
+    move, growth = (deltas * deltas.new_tensor(DELTA_SCALES)).split(2, dim=-1)
+    centre, size = centre + move * size, torch.exp(growth) * size
+    return torch.cat([centre - size / 2, centre + size / 2], dim=-1)
+
+
+def _with_last_pixel(boxes: Tensor) -> Tensor:
+    """(…, 4) xyxy, last pixels included -> (…, 4) xyxy of the edges behind these pixels."""
+    return boxes + boxes.new_tensor([0, 0, 1, 1])
+
+
+def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """(…, 4) xyxy -> (…, 2) centre and (…, 2) width, height."""
+    corner, opposite = boxes.split(2, dim=-1)
+    return (corner + opposite) / 2, opposite - corner
 
 
 def nms(boxes: Tensor, scores: Tensor, threshold: float, classes: Tensor | None = None) -> Tensor:

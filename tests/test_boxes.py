@@ -1,15 +1,24 @@
+import math
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tbkin.boxes import (
     box_geometry,
     box_iou,
     clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    inclusive_box_iou,
     nms,
     normalize_boxes,
     xywh_to_xyxy,
     xyxy_to_xywh,
 )
+
+REFERENCE = Path(__file__).resolve().parents[2] / "shared/reference/rosita_tiny"
 
 
 def random_boxes(count, seed=0):
@@ -79,6 +88,103 @@ def test_iou_agrees_with_pycocotools():
         xyxy_to_xywh(boxes).double().numpy(), xyxy_to_xywh(others).double().numpy(), [0] * 5
     )
     assert torch.allclose(box_iou(boxes, others), torch.tensor(official).float(), atol=1e-5)
+
+
+@pytest.mark.parametrize("function", [box_iou, inclusive_box_iou])
+def test_iou_of_a_batch_is_that_of_each_picture_and_may_pair_rows(function):
+    boxes, others = random_boxes(12).view(3, 4, 4), random_boxes(15, seed=1).view(3, 5, 4)
+    iou = function(boxes, others)
+    assert iou.shape == (3, 4, 5)
+    for picture in range(3):
+        assert torch.equal(iou[picture], function(boxes[picture], others[picture]))
+    rows = function(boxes[0, :, None], others[0, :4, None])
+    assert rows.shape == (4, 1, 1)
+    assert torch.equal(rows.flatten(), function(boxes[0], others[0, :4]).diagonal())
+
+
+@pytest.mark.parametrize(
+    ("box", "other", "expected"),
+    [
+        ([0, 0, 1, 1], [0, 0, 1, 1], 1.0),  # the same 2 x 2 pixels
+        ([0, 0, 1, 1], [1, 0, 2, 1], 2 / 6),  # 2 shared of 4 + 4 - 2
+        ([0, 0, 1, 1], [1, 1, 2, 2], 1 / 7),  # one pixel in the corner
+        ([0, 0, 1, 1], [2, 0, 3, 1], 0.0),  # side by side
+        ([5, 5, 5, 5], [5, 5, 5, 5], 1.0),  # one pixel is not empty
+    ],
+)
+def test_inclusive_iou_worked_by_hand(box, other, expected):
+    iou = inclusive_box_iou(torch.tensor([box]).float(), torch.tensor([other]).float())
+    assert iou.tolist() == [pytest.approx([expected])]
+
+
+def test_inclusive_iou_counts_pixels():
+    boxes = random_boxes(5).round()
+    grid = torch.stack(torch.meshgrid(torch.arange(52), torch.arange(52), indexing="ij"), dim=-1)
+    inside = [((grid >= box[:2]) & (grid <= box[2:])).all(dim=-1) for box in boxes]
+    counted = [[((a & b).sum() / (a | b).sum()).item() for b in inside] for a in inside]
+    assert torch.allclose(inclusive_box_iou(boxes, boxes), torch.tensor(counted), atol=1e-6)
+
+
+def test_encode_worked_by_hand():
+    # 10 x 5 pixels around (5, 2.5) -> 20 x 5 around (13, 4.5).
+    deltas = encode_boxes(torch.tensor([0.0, 0, 9, 4]), torch.tensor([3.0, 2, 22, 6]))
+    assert deltas.tolist() == pytest.approx([0.8 / 0.1, 0.4 / 0.1, math.log(2) / 0.2, 0])
+
+
+def test_decode_worked_by_hand():
+    # 10 x 5 pixels around (5, 2.5): right by 0.8 widths, down by 0.4 heights, twice as wide.
+    deltas = torch.tensor([8.0, 4, math.log(2) / 0.2, 0])
+    box = decode_boxes(deltas, torch.tensor([0.0, 0, 9, 4]))
+    assert box.tolist() == pytest.approx([13 - 10, 4.5 - 2.5, 13 + 10, 4.5 + 2.5])
+
+
+def test_decoding_reaches_the_target_but_for_the_last_pixel():
+    boxes, targets = random_boxes(6).view(2, 3, 4), random_boxes(2, seed=1)[:, None]
+    decoded = decode_boxes(encode_boxes(boxes, targets), boxes)
+    expected = (targets + torch.tensor([0, 0, 1, 1])).expand(2, 3, 4)
+    assert torch.allclose(decoded, expected, atol=1e-4)
+
+
+def test_no_move_for_the_box_itself_and_no_delta_is_no_move():
+    boxes = random_boxes(4)
+    assert encode_boxes(boxes, boxes).tolist() == [[0, 0, 0, 0]] * 4
+    stays = decode_boxes(torch.zeros(4, 4), boxes)
+    assert torch.allclose(stays, boxes + torch.tensor([0, 0, 1, 1]), atol=1e-5)
+
+
+def test_deltas_do_not_depend_on_place_or_scale():
+    boxes, targets = random_boxes(4), random_boxes(4, seed=1)
+    deltas = encode_boxes(boxes, targets)
+    assert torch.allclose(encode_boxes(boxes + 50, targets + 50), deltas, atol=1e-4)
+    last = torch.tensor([0, 0, 1, 1])  # three times as large, last pixels included
+    larger = [3 * (one + last) - last for one in (boxes, targets)]
+    assert torch.allclose(encode_boxes(*larger), deltas, atol=1e-4)
+
+
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason=f"no reference values in {REFERENCE}")
+def test_grounding_boxes_agree_with_rosita():
+    inputs = load_file(REFERENCE / "inputs_rec.safetensors")
+    outputs = load_file(REFERENCE / "outputs_rec.safetensors")
+    regions, targets = inputs["region_xyxy"], inputs["target_xyxy"][:, None]
+    labelled = inputs["rank_weight"].bool()
+    deltas = encode_boxes(regions, targets)
+    assert torch.allclose(deltas[labelled], inputs["box_label"][labelled], rtol=1e-6, atol=1e-5)
+
+    real = inputs["region_mask"].bool()
+    decoded = decode_boxes(outputs["box_deltas"], regions)
+    # The tolerance of the reference values: 1e-5 of the longer side.
+    near = 1e-5 * inputs["image_size"].amax(dim=1)
+    assert ((decoded - outputs["boxes_eval_unclipped"]).abs().amax(dim=2) <= near[:, None])[
+        real
+    ].all()
+    for row, (height, width) in enumerate(inputs["image_size"].tolist()):
+        cut = clip_boxes(decoded[row], width - 1, height - 1)
+        assert torch.allclose(
+            cut[real[row]], outputs["boxes_eval"][row][real[row]], rtol=0, atol=near[row].item()
+        )
+        chosen = cut[outputs["chosen_region"][row]]
+        iou = inclusive_box_iou(chosen[None], targets[row]).item()
+        assert iou == pytest.approx(outputs["chosen_iou"][row].item(), abs=1e-5)
 
 
 def slow_nms(boxes, scores, threshold, classes=None):

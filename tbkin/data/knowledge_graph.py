@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from tbkin.boxes import box_iou
+from tbkin.boxes import inclusive_box_iou
 from tbkin.graphs.knowledge import CooccurrencePrior, weigh_text_edges
 from tbkin.graphs.scene_graph import Node, SceneGraph
 
@@ -195,6 +195,5 @@ def words_of(node: Node, words: Sequence[str]) -> list[int]:
 def _overlaps(boxes: Sequence[tuple[float, ...]]) -> np.ndarray:
     """(R, R) IoU above 0.2, else 0, of xyxy pixel boxes whose last pixel is theirs; no self."""
     corners = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)
-    inclusive = corners + corners.new_tensor([0.0, 0.0, 1.0, 1.0])
-    iou = box_iou(inclusive, inclusive).clamp(max=1.0).fill_diagonal_(0.0).numpy()
+    iou = inclusive_box_iou(corners, corners).clamp(max=1.0).fill_diagonal_(0.0).numpy()
     return np.where(iou > OVERLAPPING, iou, 0.0)

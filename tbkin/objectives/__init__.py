@@ -8,12 +8,27 @@ from typing import Any
 from torch import Tensor, nn
 
 from tbkin.config import choose
-from tbkin.objectives.answer import Answer
+from tbkin.objectives.answer import Answer, AnswerKL
+from tbkin.objectives.grounding import GroundingBox, GroundingRank
+from tbkin.objectives.masked import MaskedAttributes, MaskedFeatures, MaskedObjects, MaskedWords
+from tbkin.objectives.matching import Matching
 from tbkin.objectives.region_words import RegionWords
+from tbkin.objectives.sparsity import Sparsity
+from tbkin.objectives.transport import Transport
 
 OBJECTIVES: dict[str, type[nn.Module]] = {
     "answer": Answer,
+    "answer_kl": AnswerKL,
+    "grounding_box": GroundingBox,
+    "grounding_rank": GroundingRank,
+    "masked_attributes": MaskedAttributes,
+    "masked_features": MaskedFeatures,
+    "masked_objects": MaskedObjects,
+    "masked_words": MaskedWords,
+    "matching": Matching,
     "region_words": RegionWords,
+    "sparsity": Sparsity,
+    "transport": Transport,
 }
 
 

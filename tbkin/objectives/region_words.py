@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tbkin.objectives.masked import counted_mean
+
 
 class RegionWords(nn.Module):
     """Which words would the detector say of this region? Ours.
@@ -41,4 +43,4 @@ def region_word_loss(logits: Tensor, label_ids: Tensor, region_mask: Tensor) -> 
     targets = torch.zeros_like(logits).scatter_(-1, label_ids, 1.0)
     targets[..., 0] = 0.0
     losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=-1)
-    return (losses * named).sum() / named.sum().clamp(min=1)
+    return counted_mean(losses, named)

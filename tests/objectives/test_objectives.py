@@ -6,46 +6,9 @@ import torch
 from torch import nn
 
 from tbkin.objectives import OBJECTIVES, TotalLoss
-from tbkin.objectives.answer import Answer, answer_loss
+from tbkin.objectives.answer import answer_loss
 from tbkin.objectives.region_words import RegionWords, region_word_loss
-
-
-def test_answer_loss_worked_by_hand():
-    # sigma(0) = 1/2: each answer of the first question costs ln 2, whatever its score.
-    # sigma(ln 3) = 3/4, score 1: ln 4/3. sigma(-ln 3) = 1/4, score 0.3: 0.3 ln 4 + 0.7 ln 4/3.
-    logits = torch.tensor([[0.0, 0.0], [math.log(3), -math.log(3)]])
-    labels = torch.tensor([[1.0, 0.6], [1.0, 0.3]])
-    first = 2 * math.log(2)
-    second = math.log(4 / 3) + 0.3 * math.log(4) + 0.7 * math.log(4 / 3)
-    assert answer_loss(logits, labels).item() == pytest.approx((first + second) / 2)
-
-
-def test_answer_loss_is_summed_over_answers_and_averaged_over_questions():
-    logits, labels = torch.randn(3, 5), torch.rand(3, 5)
-    loss = answer_loss(logits, labels)
-    assert answer_loss(logits.repeat(4, 1), labels.repeat(4, 1)).item() == pytest.approx(
-        loss.item()
-    )
-    twice = answer_loss(logits.repeat(1, 2), labels.repeat(1, 2))
-    assert twice.item() == pytest.approx(2 * loss.item())
-
-
-def test_answer_loss_is_least_where_the_probability_is_the_score():
-    labels = torch.rand(2, 4).clamp(0.05, 0.95)
-    logits = torch.logit(labels).requires_grad_()
-    answer_loss(logits, labels).backward()
-    assert logits.grad.abs().max() < 1e-6
-
-
-def test_answer_loss_is_finite_for_extreme_logits():
-    logits = torch.tensor([[1000.0, -1000.0]])
-    assert answer_loss(logits, torch.tensor([[1.0, 0.0]])).item() == 0
-    assert answer_loss(logits, torch.tensor([[0.0, 1.0]])).item() == pytest.approx(2000)
-
-
-def test_the_objective_is_the_function_and_the_model_uses_it_too():
-    outputs, batch = SimpleNamespace(logits=torch.randn(2, 3)), {"labels": torch.rand(2, 3)}
-    assert Answer()(outputs, batch) == answer_loss(outputs.logits, batch["labels"])
+from tbkin.objectives.sparsity import Sparsity
 
 
 def test_region_words_worked_by_hand():
@@ -128,13 +91,26 @@ def test_settings_are_not_changed(total):
 
 
 def test_unknown_names_and_settings_say_what_there_is(total):
-    with pytest.raises(ValueError, match=r"unknown objective 'anser'; choose from: answer, first"):
+    with pytest.raises(
+        ValueError, match=r"unknown objective 'anser'; choose from: answer, answer_kl, first, "
+    ):
         total({"anser": {}})
     with pytest.raises(
         ValueError, match=r"objectives\.first has no setting 'tau'; it takes: weight, scale\."
     ):
         total({"first": {"tau": 1}})
     with pytest.raises(
-        ValueError, match=r"objectives\.answer has no setting 'tau'; it takes: weight\."
+        ValueError, match=r"objectives\.answer has no setting 'tau'; it takes: weight, reduction\."
     ):
         total({"answer": {"tau": 1}})
+    with pytest.raises(
+        ValueError, match=r"objectives\.matching has no setting 'tau'; it takes: weight\."
+    ):
+        total({"matching": {"tau": 1}})
+
+
+def test_sparsity_is_the_mean_gate_and_nothing_without_learned_thresholds():
+    gate = torch.tensor(0.7, requires_grad=True)
+    batch = {"region_features": torch.zeros(1, 2, 3)}
+    assert Sparsity()(SimpleNamespace(attention_gate=gate), batch) is gate
+    assert Sparsity()(SimpleNamespace(attention_gate=None), batch).item() == 0
