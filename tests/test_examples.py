@@ -1,12 +1,20 @@
 """Every notebook of examples/ runs from top to bottom and is saved without outputs."""
 
 import os
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
+PRINTED = {  # notebook -> what its cells print, besides drawings
+    "what_the_threshold_keeps": [
+        r"layer 2: text-text \d+%, text-image \d+%, .*, graph \d+%",
+        r"     0\.00       100%  .*\n     0\.02 +\d\d%  ",  # nothing dropped, then something
+        r"     0\.00 +\d+%   100%   100%  .*\n(.*\n)+     1\.00 +\d+%  +\d\d?%  ",
+    ]
+}
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
 
 
@@ -32,3 +40,6 @@ def test_runs(path, tiny_root, trained, monkeypatch):
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     drawings = [o for o in shown if "<svg" in str(o.get("data", {}).get("text/html", ""))]
     assert len(drawings) >= 2
+    printed = "".join(output.get("text", "") for output in shown)
+    for pattern in PRINTED.get(path.stem, []):
+        assert re.search(pattern, printed), f"{pattern} not in:\n{printed}"

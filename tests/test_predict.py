@@ -2,13 +2,21 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image
 
 from tbkin import predict
+from tbkin.data.collate import Collator
 from tbkin.data.prepared import read_split
 from tbkin.detectors.pixels import open_picture
+from tbkin.graphs.build import join
+from tbkin.model.heads import TBKINForQuestionAnswering
+from tbkin.model.selection import BLOCKS, block_mask, block_numbers, select
+from tbkin.visualize.attention import content_words, load_attention
+from tbkin.visualize.masked import without_word
 
 
 @pytest.fixture
@@ -106,3 +114,252 @@ def test_a_detector_that_the_model_was_not_trained_on_is_refused(trained, tmp_pa
     path.write_text(json.dumps(settings))
     with pytest.raises(ValueError, match=r"detector of the checkpoint .*got 'grid 2x6'"):
         predict.Predictor(folder)(Image.new("RGB", (8, 8)), "What is this?")
+
+
+# Attention before and after the threshold.
+
+
+@pytest.fixture
+def predictor(trained, tiny_root):
+    return predict.Predictor(trained, tiny_root.prepared / "regions")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"selection_rule": "prob", "selection_threshold": 0.05, "selection_renormalize": False},
+        {"selection_rule": "entmax15"},
+        {"selection_layers": [1], "selection_blocks": ["text-image", "graph"]},
+        {"selection_rule": "none", "knowledge_rule": "none"},
+        {"graph_encoder": "none", "selection_threshold": 0.3},
+        {"attributes_attended": False},
+    ],
+    ids=lambda changes: ",".join(changes) or "as trained",
+)
+def test_the_export_is_what_the_model_did(predictor, picture, question, changes):
+    if "graph_encoder" in changes:  # weights of another shape
+        config = predictor.model.config.changed(changes)
+        predictor.model = type(predictor.model)(config).eval()
+    else:
+        predictor = predictor.changed(**changes)
+    image_id = str(question["image_id"])
+    regions = predictor.regions(open_picture(picture), image_id)
+    evidence = predictor.explain(open_picture(picture), regions, question["question"])
+    export, config = evidence.attention, predictor.model.config
+    sizes = export.sizes
+    assert sum(sizes) == len(export.positions) == export.logits.shape[-1] == len(export.valid)
+    assert export.positions[sizes[0]].startswith("0 ")
+    assert bool(sizes[2]) == (config.graph_encoder != "none")
+    selectable = block_mask(config.selection_blocks, sizes)
+    for layer, logits in enumerate(export.logits):
+        chosen = layer in (config.selection_layers or [0, 1])
+        rule = config.selection_rule if chosen else "none"
+        after, keep = select(
+            logits,
+            export.valid,
+            rule,
+            config.selection_threshold,
+            config.selection_renormalize,
+            selectable,
+        )
+        assert torch.equal(after, export.after[layer])
+        assert torch.equal(keep, export.keep[layer])
+        assert torch.equal(select(logits, export.valid, "none")[0], export.before[layer])
+        assert export.drops(layer) == (rule != "none")
+        # Counted anew: a number a block, over heads.
+        counted = [
+            keep[:, block_numbers(sizes) == block].sum().item() for block in range(len(BLOCKS))
+        ]
+        assert export.pairs[layer, :, 0].tolist() == counted
+    kept, valid = export.pairs.sum(dim=1).unbind(dim=-1)
+    assert evidence.attention_kept == pytest.approx((kept / valid).tolist())
+    if not config.attributes_attended:
+        assert not export.valid[-sizes[2] :].any()
+
+
+def test_words_of_the_tokens(predictor, picture, question):
+    evidence = predictor(open_picture(picture), question["question"], str(question["image_id"]))
+    export, words = evidence.attention, evidence.graph.words
+    for place, word in enumerate(export.words):
+        name = export.positions[place]
+        assert name == (words[word].lower() if word >= 0 else name)
+        assert (word < 0) == (name in ("[CLS]", "[SEP]"))
+    masked = [(view.kind, view.index) for view in evidence.masked]
+    assert masked[:-3] == [("word", word) for word in content_words(evidence.graph, export)][:6]
+    assert [kind for kind, _ in masked[-3:]] == ["region"] * 3
+    for view in evidence.masked:
+        assert sum(view.weights) == pytest.approx(1.0, abs=1e-5)
+        assert len(view.weights) == export.sizes[view.kind == "word"]
+        if view.kind == "region":
+            assert view.weights[0] == 0  # [CLS] is no word
+
+
+def test_a_masked_view_is_one_run_with_the_word_hidden(predictor, picture, question):
+    # Slowly: the masked example alone, its row by hand.
+    regions = predictor.regions(open_picture(picture), str(question["image_id"]))
+    text = "What color is the small circle?"
+    (view,) = predictor.masked_views(regions, text, [5], [])
+    processor = predictor.processor
+    graph = without_word(processor.parse(text), 5, "[MASK]")
+    seen, known = processor.seen(regions)
+    batch = Collator(0)([processor.encode(seen, join(known, graph))])
+    assert batch["input_ids"][0, 6] == processor.tokenizer.mask_token_id  # after [CLS]
+    outputs = predictor.model(**batch, output_attentions=True)
+    tokens = batch["input_ids"].shape[1]
+    columns = slice(tokens, tokens + len(regions))
+    logits = outputs.attention_logits[-1][0, :, 6, columns].sum(dim=0)
+    weights = logits.masked_fill(~outputs.node_keep[0, columns], -torch.inf).softmax(dim=-1)
+    assert view.weights == pytest.approx(weights.tolist(), abs=1e-5)
+
+
+def test_a_masked_view_cannot_know_what_is_masked(predictor, picture, question):
+    regions = predictor.regions(open_picture(picture), str(question["image_id"]))
+    views = [
+        predictor.masked_views(regions, f"What color is the small {word}?", [5], [1])
+        for word in ("circle", "square", regions.labels[0])
+    ]
+    assert views[0][0].weights == pytest.approx(views[1][0].weights, abs=1e-6)
+    assert views[0][0].weights == pytest.approx(views[2][0].weights, abs=1e-6)
+    assert views[0][1].weights != pytest.approx(views[1][1].weights, abs=1e-3)  # the text's word
+    other = replace(
+        regions,
+        labels=[regions.labels[0], "thing", *regions.labels[2:]],
+        attributes=[regions.attributes[0], [("red", 0.9)], *regions.attributes[2:]],
+        features=regions.features.clone(),
+    )
+    other.features[1] += 1
+    (changed,) = predictor.masked_views(other, "What color is the small circle?", [], [1])
+    assert changed.weights == pytest.approx(views[0][1].weights, abs=1e-6)
+    (unmasked,) = predictor.masked_views(other, "What color is the small circle?", [], [0])
+    (before,) = predictor.masked_views(regions, "What color is the small circle?", [], [0])
+    assert unmasked.weights != pytest.approx(before.weights, abs=1e-6)
+
+
+def test_masking_alone_equals_masking_together(predictor, picture, question):
+    regions = predictor.regions(open_picture(picture), str(question["image_id"]))
+    text = question["question"]
+    together = predictor.masked_views(regions, text, [2, 3], [0, 1])
+    alone = [
+        *predictor.masked_views(regions, text, [2], []),
+        *predictor.masked_views(regions, text, [3], []),
+        *predictor.masked_views(regions, text, [], [0]),
+        *predictor.masked_views(regions, text, [], [1]),
+    ]
+    for one, other in zip(together, alone, strict=True):
+        assert (one.kind, one.index) == (other.kind, other.index)
+        assert one.weights == pytest.approx(other.weights, abs=1e-5)
+    assert predictor.masked_views(regions, text, [], []) == []
+
+
+def test_what_cannot_be_masked(predictor, picture, question):
+    regions = predictor.regions(open_picture(picture), str(question["image_id"]))
+    with pytest.raises(ValueError, match=r"no word 9 to mask; there are 4, .* fit in \d+ tokens"):
+        predictor.masked_views(regions, "Is there a circle?", [9], [])
+    with pytest.raises(ValueError, match="no region 99 to mask"):
+        predictor.masked_views(regions, "Is there a circle?", [], [99])
+
+
+def test_a_tokenizer_without_a_mask_masks_no_words(predictor, picture, question):
+    predictor.processor.tokenizer.mask_token = None
+    evidence = predictor(open_picture(picture), question["question"], str(question["image_id"]))
+    assert {view.kind for view in evidence.masked} == {"region"}
+    regions = predictor.regions(open_picture(picture), str(question["image_id"]))
+    with pytest.raises(ValueError, match="no mask token; it cannot mask words"):
+        predictor.masked_views(regions, question["question"], [0], [])
+
+
+def test_a_word_of_several_pieces_is_masked_whole(predictor, picture, question):
+    # "circle" in two pieces: the example with its mask is a token shorter, its row where it was.
+    class Pieces:
+        def __init__(self, tokenizer):
+            self.tokenizer = tokenizer
+
+        def __getattr__(self, name):
+            return getattr(self.tokenizer, name)
+
+        def __call__(self, words, **settings):
+            pieces = [
+                one for word in words for one in (["cir", "cle"] if "cir" in word else [word])
+            ]
+            encoding = self.tokenizer(pieces, **settings)
+            of_piece = [n for n, word in enumerate(words) for _ in range(1 + ("cir" in word))]
+            of_token = [None if one is None else of_piece[one] for one in encoding.word_ids()]
+            encoding.word_ids = lambda: of_token
+            return encoding
+
+    regions = predictor.regions(open_picture(picture), str(question["image_id"]))
+    text = "Is the circle above the square?"
+    (whole,) = predictor.masked_views(regions, text, [2], [])
+    predictor.processor.tokenizer = Pieces(predictor.processor.tokenizer)
+    word, region = predictor.masked_views(regions, text, [2], [0])
+    assert word.weights == pytest.approx(whole.weights, abs=1e-5)
+    assert len(region.weights) == 9  # [CLS] is the cir cle above the square [SEP]
+    assert region.weights[0] == region.weights[8] == 0 < region.weights[4]
+
+
+def test_other_thresholds_on_the_same_weights(predictor, trained, picture, question):
+    image, image_id = open_picture(picture), str(question["image_id"])
+    regions = predictor.regions(image, image_id)
+    shares = []
+    for threshold in (0.0, 0.05, 0.5, 1.0):
+        other = predictor.changed(selection_threshold=threshold, knowledge_threshold=threshold)
+        evidence = other.explain(image, regions, question["question"])
+        shares.append((sum(evidence.attention_kept), evidence.nodes_kept))
+    assert shares[0] == (2.0, 1.0)
+    assert shares == sorted(shares, reverse=True)
+    assert shares[3][1] < shares[1][1]
+    # The same as reading the weights again under these settings; the old one is as it was.
+    read = TBKINForQuestionAnswering.from_pretrained(
+        trained, selection_threshold=1.0, knowledge_threshold=1.0
+    )
+    for name, weight in read.state_dict().items():
+        assert torch.equal(weight, other.model.state_dict()[name])
+    predictor_again, predictor.model = predictor.model, read.eval()
+    again = predictor.explain(image, regions, question["question"])
+    assert again.answers == evidence.answers
+    assert predictor_again.config.selection_threshold == 0.05
+    with pytest.raises(ValueError, match="did you mean 'selection_threshold'"):
+        predictor.changed(selection_treshold=0.1)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".safetensors"])
+def test_command_writes_the_attention(trained, question, picture, tmp_path, capsys, suffix):
+    path = tmp_path / f"attention{suffix}"
+    words = [f"model={trained}", f"image={picture}", f"question={question['question']}"]
+    predict.main([*words, f"attention={path}"])
+    printed = capsys.readouterr().out
+    export = load_attention(path)
+    for line in export.lines():
+        assert f"\n  {line}\n" in printed
+    assert printed.count("text-image ") == 2
+    assert f"attention: {path}" in printed
+    after, keep = select(export.logits, export.valid, "rel_max", 0.05)
+    assert torch.equal(keep, export.keep)
+    assert torch.equal(after, export.after)
+    predict.main([*words, "json=true"])
+    blocks = json.loads(capsys.readouterr().out)["attention_blocks"]
+    assert [list(layer.values()) for layer in blocks] == export.shares()
+
+
+def test_a_file_that_cannot_be_written_is_said_first(trained):
+    words = [f"model={trained}", "image=missing.jpg", "question=Why?", "attention=a.npz"]
+    with pytest.raises(ValueError, match=r"a\.npz: attention is written to"):
+        predict.main(words)
+
+
+def test_the_rule_in_words(predictor, picture, question):
+    regions = predictor.regions(open_picture(picture), str(question["image_id"]))
+    said = []
+    for changes in (
+        {},
+        {"selection_layers": [0], "selection_blocks": ["graph"]},
+        {"selection_rule": "none"},
+    ):
+        one = predictor.changed(**changes)
+        said.append(one.explain(open_picture(picture), regions, "Why?").selection)
+    assert said == [
+        "rel_max 0.05 in all layers",
+        "rel_max 0.05 in layers [0], graph only",
+        "none",
+    ]

@@ -1,12 +1,12 @@
 """One page that shows what decided an answer: ``write_report(path, evidence, title)``.
 
 The page opens without a network and reads without a script: pictures, drawings and styles are in
-it. ``draw_boxes`` and ``draw_graph`` give the drawings alone.
+it. ``draw_boxes``, ``draw_graph`` and the two drawings of attention give the drawings alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
@@ -15,10 +15,20 @@ from PIL import Image
 from tbkin.files import write_text
 from tbkin.graphs.scene_graph import SceneGraph
 from tbkin.visualize import page
+from tbkin.visualize.attention import (
+    MOST_REGIONS,
+    MOST_WORDS,
+    AttentionExport,
+    content_words,
+    top_regions,
+)
+from tbkin.visualize.attention_bars import regions_block
+from tbkin.visualize.attention_map import words_block
 from tbkin.visualize.boxes import boxes_block
 from tbkin.visualize.edges import choose_lines
 from tbkin.visualize.graph import STATES, Marks, scene_graph_block
 from tbkin.visualize.layout import name_of
+from tbkin.visualize.masked import MaskedView
 from tbkin.visualize.svg import drawing, relevance_color
 
 PICTURE = (480, 560)  # the picture fills the one or the other
@@ -50,6 +60,8 @@ class Evidence:
         knowledge: such as "rel_max 0.05".
         truth: the annotators' main answer; "" unknown.
         score: accuracy of the best answer on this question, in [0, 1]; None unknown.
+        attention: all of the attention, before and after the threshold; None: not shown.
+        masked: ROSITA's views of words and regions; those without one are shown without.
     """
 
     image: Image.Image
@@ -70,6 +82,8 @@ class Evidence:
     knowledge: str
     truth: str = ""
     score: float | None = None
+    attention: AttentionExport | None = None
+    masked: list[MaskedView] = field(default_factory=list)
 
 
 def write_report(
@@ -116,6 +130,63 @@ def draw_graph(evidence: Evidence) -> str:
     return drawing(block, "The unified scene graph")
 
 
+def draw_word_attention(evidence: Evidence, words: list[int] | None = None, layer: int = -1) -> str:
+    """Which regions words look at, before and after the threshold, an ``<svg>``.
+
+    Args:
+        evidence: with its attention.
+        words: which of the text's words; None: the first content words.
+        layer: of which to show the weights (ROSITA's view is always of the last).
+
+    Raises:
+        ValueError: evidence without attention, a layer or a word that is not there.
+    """
+    attention, graph = _attention(evidence), evidence.graph
+    if words is None:
+        words = content_words(graph, attention)[:MOST_WORDS]
+    for word in words:
+        if attention.token_of(word) is None:
+            raise ValueError(f"no word {word} in the {len(graph.words)} that the model saw.")
+    masked = {view.index: view for view in evidence.masked if view.kind == "word"}
+    masked = {word: masked[word] for word in words if word in masked}
+    block = words_block(evidence.image, graph, attention, words, masked, layer)
+    named = ", ".join(graph.words[word] for word in words)
+    return drawing(block, f"Which regions these words look at: {named}; the numbers are beside")
+
+
+def draw_region_attention(
+    evidence: Evidence, regions: list[int] | None = None, layer: int = -1
+) -> str:
+    """Which words regions look at, before and after the threshold, an ``<svg>``.
+
+    Args:
+        evidence: with its attention.
+        regions: which of the picture's regions; None: the most relevant ones.
+        layer: of which to show the weights (ROSITA's view is always of the last).
+
+    Raises:
+        ValueError: evidence without attention, a layer or a region that is not there.
+    """
+    attention, graph = _attention(evidence), evidence.graph
+    if regions is None:
+        order = top_regions(graph, evidence.node_relevance, evidence.node_kept)
+        regions = order[:MOST_REGIONS]
+    for region in regions:
+        if not 0 <= region < attention.sizes[1]:
+            raise ValueError(f"no region {region}; there are {attention.sizes[1]}, from 0.")
+    masked = {view.index: view for view in evidence.masked if view.kind == "region"}
+    masked = {region: masked[region] for region in regions if region in masked}
+    block = regions_block(evidence.image, graph, attention, regions, masked, layer)
+    named = ", ".join(str(region) for region in regions)
+    return drawing(block, f"Which words these regions look at: {named}; the numbers are beside")
+
+
+def _attention(evidence: Evidence) -> AttentionExport:
+    if evidence.attention is None:
+        raise ValueError(f"evidence of {evidence.question!r} holds no attention to draw.")
+    return evidence.attention
+
+
 def _marks(evidence: Evidence) -> Marks:
     """Nodes are coloured by relevance."""
     kept = evidence.node_kept
@@ -158,6 +229,11 @@ def _check(evidence: Evidence) -> None:
                     f"evidence of {evidence.question!r}: {name}[{layer}] must have one entry a "
                     f"position, {length}, got {len(row)}."
                 )
+    if evidence.attention is not None and evidence.attention.after.shape[::2] != (layers, length):
+        raise ValueError(
+            f"evidence of {evidence.question!r}: attention must be of {layers} layers and {length} "
+            f"positions, got {tuple(evidence.attention.after.shape)}."
+        )
 
 
 def _best_answer(evidence: Evidence) -> str:
@@ -210,4 +286,32 @@ def _section(number: int, evidence: Evidence) -> str:
 {page.node_list(rows)}
 <h3>Where the answer position looks</h3>
 {strip}
+{_attention_part(evidence)}
 </section>"""
+
+
+def _attention_part(evidence: Evidence) -> str:
+    """What the threshold did to the attention: shares, words to picture, picture to words."""
+    attention = evidence.attention
+    if attention is None:
+        return ""
+    layers, drops = len(attention.after), attention.drops(-1)
+    words = content_words(evidence.graph, attention)
+    regions = attention.sizes[1]
+    figures = []
+    if regions and words:
+        more = page.left_out(len(words) - MOST_WORDS, "content word")
+        figures.append(
+            f"<h4>From the words to the picture</h4>\n<figure>{draw_word_attention(evidence)}\n"
+            f"<figcaption>{page.WORDS_TO_PICTURE} {more}</figcaption></figure>"
+        )
+    if regions:
+        more = page.left_out(regions - MOST_REGIONS, "region")
+        figures.append(
+            f"<h4>From the picture to the words</h4>\n<figure>{draw_region_attention(evidence)}\n"
+            f"<figcaption>{page.PICTURE_TO_WORDS} {more}</figcaption></figure>"
+        )
+    return f"""<h3>Attention before and after the threshold</h3>
+{page.block_table(attention.blocks, attention.shares())}
+<p>{page.threshold_note(layers, drops, evidence.selection, bool(evidence.masked))}</p>
+{"".join(figures)}"""

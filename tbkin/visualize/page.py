@@ -19,6 +19,7 @@ nav td:nth-child(3) { min-width: 110px; }
 nav td:last-child { width: 1%; white-space: nowrap; }
 h2 { font-size: 21px; line-height: 1.3; margin: 0 0 16px; }
 h3 { font-size: 15px; margin: 26px 0 8px; }
+h4 { font-size: 14px; margin: 18px 0 8px; }
 p { margin: 6px 0; }
 a { color: var(--blue); }
 section, .card { background: #fff; border: 1px solid var(--line); border-radius: 12px;
@@ -76,6 +77,9 @@ th, td { padding: 4px 14px 4px 0; border-bottom: 1px solid var(--line); vertical
   #f8f9fb 3px 6px); }
 .key { display: inline-block; width: 26px; height: 13px; vertical-align: -2px; margin: 0 4px; }
 .attention { background: linear-gradient(90deg, #f1f4f8, #173f7a); width: 80px; }
+.blocks { margin-bottom: 10px; }
+.blocks th, .blocks td { text-align: right; }
+.blocks th:first-child { text-align: left; }
 .facts { columns: 2; column-gap: 32px; margin: 0; padding-left: 20px; }
 .facts li { break-inside: avoid; }
 .facts .denied { text-decoration: line-through; color: var(--soft); }
@@ -110,6 +114,17 @@ document.querySelectorAll("section").forEach(section => {
 RELEVANCE_SCALE = (
     'Relevance to the question: 0 <span class="scale"></span> 1. '
     "Dashed grey: below the threshold, dropped before fusion."
+)
+
+WORDS_TO_PICTURE = (
+    "The brighter a box, the more of the word's attention it gets (lowest to highest weight of the "
+    "row, to the power 0.3); where boxes overlap the brighter one shows. Solid frame: kept by at "
+    "least one head. Dashed frame, number struck through: dropped by every head. Dotted frame: "
+    "dropped before fusion, by the knowledge threshold."
+)
+PICTURE_TO_WORDS = (
+    "Bars: the region's attention to each token. Hollow bar, word struck through: dropped by every "
+    "head; the hollow bar is as long as the weight that was lost."
 )
 
 
@@ -226,6 +241,59 @@ def share_table(shares: list[tuple[str, float, str]]) -> str:
     )
     head = "<tr><th>of</th><th>kept</th><th>rule</th></tr>"
     return f'<table class="full"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+
+
+def block_table(blocks: list[str], shares: list[list[float | None]]) -> str:
+    """Share of the query-key pairs kept, layers by blocks; "-" where a block has no pair.
+
+    Args:
+        blocks: their names, query-key.
+        shares: (layers, blocks) in [0, 1], or None.
+    """
+    head = "".join(f"<th>{escape(block)}</th>" for block in blocks)
+    rows = "".join(
+        f"<tr><th>layer {layer}</th>"
+        + "".join(f"<td>{'-' if one is None else _percent(one)}</td>" for one in row)
+        + "</tr>"
+        for layer, row in enumerate(shares, start=1)
+    )
+    return f"""<table class="blocks"><thead><tr><th>kept of</th>{head}</tr></thead>
+<tbody>{rows}</tbody></table>
+<p class="soft">Who attends to whom: text-image is from words to regions. Graph: all pairs with an
+attribute node.</p>"""
+
+
+def threshold_note(layers: int, drops: bool, rule: str, masked: bool) -> str:
+    """What the two drawings of attention show.
+
+    Args:
+        layers: how many there are; the last is shown.
+        drops: whether it dropped anything.
+        rule: of the selection.
+        masked: whether ROSITA's view is beside.
+    """
+    said = f"Weights of layer {layers}, the last, mean over the heads. "
+    if drops:
+        said += (
+            f"Before: plain softmax. After: what the threshold ({escape(rule)}) left of it; (2/4) "
+            "says that 2 of 4 heads kept it."
+        )
+    else:
+        said += (
+            f"<strong>Nothing was dropped in this layer</strong> (rule: {escape(rule)}), so the "
+            "weights before and after are the same and shown once."
+        )
+    if masked:
+        said += (
+            " ROSITA's view: the word or region is masked; the last layer's scores of its place "
+            "for the other modality, summed over the heads, go through one softmax."
+        )
+    return said
+
+
+def left_out(number: int, thing: str) -> str:
+    """Says that so many more are not shown; nothing if there are none."""
+    return f"{count(number, f'more {thing}')} not shown." if number > 0 else ""
 
 
 def node_list(rows: list[tuple[int, str, str, float, bool]]) -> str:

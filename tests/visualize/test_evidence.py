@@ -3,10 +3,14 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from tbkin.graphs.scene_graph import Edge, Node, SceneGraph
 from tbkin.visualize import Evidence, draw_boxes, draw_graph, write_report
+from tbkin.visualize.attention import AttentionExport
+from tbkin.visualize.evidence import draw_region_attention, draw_word_attention
+from tbkin.visualize.masked import MaskedView
 
 SHAPES = [  # label, colour, xyxy pixels of a picture of 160 x 120
     ("square", "red", (84, 22, 138, 76)),
@@ -54,7 +58,7 @@ def shapes_graph(labels=None):
     edges += [Edge(17, "attribute", 14, "alignment"), Edge(18, "attribute", 7, "alignment")]
     edges += [Edge(0, "right of", 1, "spatial"), Edge(0, "above", 2, "spatial")]
     edges += [Edge(1, "above", 3, "spatial"), Edge(3, "right of", 4, "spatial")]
-    return SceneGraph(nodes, edges, WORDS, 160, 120)
+    return SceneGraph(nodes, edges, list(WORDS), 160, 120)
 
 
 def evidence_of(graph, **changes):
@@ -336,3 +340,188 @@ def test_lists_that_do_not_belong_together(changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         write_report(tmp_path / "page.html", [evidence], "Why")
     assert not (tmp_path / "page.html").exists()
+
+
+# Attention before and after the threshold.
+
+LAYERS, HEADS = 4, 2
+HIDDEN = 6  # a region that the knowledge threshold dropped
+
+
+def attention_of(graph, threshold, seed=0):
+    """Made-up attention; weights below ``threshold`` of their row's largest are dropped."""
+    counts = [len(graph.of_type(kind)) for kind in ("region", "attribute")]
+    sizes = (len(graph.words) + 1, *counts)
+    length = sum(sizes)
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(LAYERS, HEADS, length, length, generator=generator)
+    valid = torch.ones(length, dtype=torch.bool)
+    if counts[0] > HIDDEN:
+        valid[sizes[0] + HIDDEN] = False
+    before = torch.softmax(logits.masked_fill(~valid, -1e9), dim=-1)
+    keep = (before >= threshold * before.amax(dim=-1, keepdim=True)) & valid
+    after = before * keep
+    after = after / after.sum(dim=-1, keepdim=True)
+    pairs = torch.ones(LAYERS, 2, 2)
+    pairs[:, 0, 0], pairs[:, 1] = torch.tensor([0.831, 0.642, 0.453, 0.264]), 0.0
+    positions = evidence_of(graph).positions
+    words = [-1, *range(len(graph.words))]
+    blocks = ["text-<image>", "graph"]
+    return AttentionExport(
+        logits, before, after, keep, valid, pairs, blocks, positions, sizes, words
+    )
+
+
+def lit_evidence(threshold=0.3, graph=None, **changes):
+    graph = graph or shapes_graph()
+    attention = attention_of(graph, threshold)
+    masked = [
+        MaskedView("word", 4, [0.6, 0.1, 0.05, 0.05, 0.15, 0.05, 0.0]),
+        MaskedView("region", 0, [0.0, *[1 / len(graph.words)] * len(graph.words)]),
+    ]
+    return evidence_of(graph, **{"attention": attention, "masked": masked, **changes})
+
+
+def test_the_page_shows_attention_before_and_after(tmp_path):
+    source, page = page_of(tmp_path, [lit_evidence()])
+    assert page.text.count("Attention before and after the threshold") == 1
+    assert page.text.count("before the threshold") == 2  # two drawings
+    assert "Nothing was dropped" not in page.text
+    assert "the threshold (rel_max 0.05 in all layers) left of it" in page.text
+    for share in ("83.1%", "64.2%", "45.3%", "26.4%"):
+        assert page.text.count(share) == 1
+    cells = re.findall("<tr><th>layer 1</th>(.*?)</tr>", source)
+    assert cells[-1] == "<td>83.1%</td><td>-</td>"
+    assert "text-&lt;image&gt;" in source
+    assert "ROSITA: the word masked" in page.text
+    assert "ROSITA: the region masked" in page.text
+    descriptions = [values["aria-label"] for tag, values in page.started if tag == "svg"]
+    assert any("circle, left, large, red, square" in said for said in descriptions)
+    # The picture once in the drawing of its panels: 5 words x 2, and ROSITA's view of one word.
+    assert [values.get("href", "")[:6] for tag, values in page.started if tag == "use"] == [
+        "#seen-"
+    ] * 11
+    plain, bare = page_of(tmp_path, [evidence_of(shapes_graph())])
+    assert "before the threshold" not in bare.text
+    assert len(source) - len(plain) < 150_000
+
+
+def test_where_nothing_is_dropped_weights_are_shown_once(tmp_path):
+    source, page = page_of(tmp_path, [lit_evidence(threshold=0.0, selection="none")])
+    assert "Nothing was dropped in this layer (rule: none)" in page.text
+    assert "before the threshold" not in page.text
+    assert page.text.count("weights") >= 2
+    assert source.count("<use ") == 6  # 5 words, and ROSITA's view of one
+    assert "(1/2)" not in page.text
+
+
+def test_regions_that_every_head_dropped_are_dashed():
+    evidence = lit_evidence()
+    attention = evidence.attention
+    drawing = draw_word_attention(evidence, [4], layer=1)
+    before, after, rosita = drawing.split("<use ")[1:]
+    place = attention.token_of(4)
+    kept = attention.keep[1, :, place, attention.sizes[0] :][:, :7].any(dim=0).tolist()
+    dropped = [one for one in range(7) if not kept[one] and one != HIDDEN]
+    assert 0 < len(dropped) < 6
+    for panel, expected in ((before, []), (after, dropped), (rosita, [])):
+        found = re.findall(r'data-fate="dropped"><title>region (\d)', panel)
+        assert sorted(map(int, found)) == expected
+        assert panel.count('stroke-dasharray="5 4"') == len(expected)
+        assert re.findall(r'data-fate="dropped before fusion"><title>region (\d)', panel) == ["6"]
+    # In numbers, beside the pictures.
+    text = Page(drawing).text
+    row = attention.row(1, place, attention.regions())
+    for one in range(6):
+        number = f"{row.before[one]:.3f} → "
+        if one in dropped:
+            number += "dropped"
+        else:
+            number += f"{row.after[one]:.3f}" + (" (1/2)" if row.heads[one] == 0.5 else "")
+        assert number in text
+    assert f"kept {6 - len(dropped)} of 6 regions; 1 dropped earlier" in text
+    assert f"{sum(row.before):.0%} → {sum(row.after):.0%}" in text
+    assert "0: 0.60" in text  # ROSITA's view
+    assert "4: 0.15" in text
+
+
+def test_the_brighter_of_two_boxes_shows():
+    import base64
+    import io
+
+    graph = shapes_graph()
+    evidence = lit_evidence(graph=graph, threshold=0.0)
+    weights = [0.6, 0.1, 0.05, 0.05, 0.15, 0.05, 0.0]
+    drawing = draw_word_attention(evidence, [4])
+    shade = drawing.split("<use ")[2].split("base64,")[1].split('"')[0]
+    alpha = Image.open(io.BytesIO(base64.b64decode(shade))).getchannel("A")
+    scale = alpha.width / 160
+
+    def darkness(place):
+        left, top, right, bottom = SHAPES[place][2]
+        return alpha.getpixel((int((left + right) / 2 * scale), int((top + bottom) / 2 * scale)))
+
+    assert darkness(0) == 0  # the largest weight
+    assert alpha.getpixel((1, 1)) == darkness(6) == round(255 * 0.85)  # no box, and no weight
+    assert darkness(4) == pytest.approx(255 * 0.85 * (1 - (weights[4] / 0.6) ** 0.3), abs=1)
+    assert darkness(1) > darkness(4)
+
+
+def test_bars_of_dropped_words_are_hollow():
+    evidence = lit_evidence()
+    attention = evidence.attention
+    drawing = draw_region_attention(evidence, [0], layer=2)
+    kept = attention.keep[2, :, attention.sizes[0], : attention.sizes[0]].any(dim=0)
+    dropped = int((~kept).sum())
+    assert 0 < dropped < len(kept)
+    assert drawing.count('stroke-dasharray="3 2"') == dropped
+    assert drawing.count("line-through") == dropped
+    text = Page(drawing).text
+    assert text.count("dropped") == dropped
+    assert text.count("no word") == 1  # [CLS], in ROSITA's view
+    assert f"kept {int(kept.sum())} of {len(kept)} tokens" in text
+
+
+def test_attention_of_odd_graphs(tmp_path):
+    graphs = [
+        SceneGraph(),
+        SceneGraph(words=["Why", "?"]),
+        SceneGraph([Node("word", "why", 0, "object")], [], ["Why"]),
+        SceneGraph([Node("region", "", 0, box=(5, 5, 5, 5))], [], [], 160, 120),
+        SceneGraph([Node("region", "edge", 0, box=(160, 120, 160, 120))], [], [], 160, 120),
+        many_nodes(),
+    ]
+    evidence = [
+        evidence_of(graph, attention=attention_of(graph, threshold))
+        for graph in graphs
+        for threshold in (0.0, 0.5)
+    ]
+    _, page = page_of(tmp_path, evidence)
+    assert page.text.count("Attention before and after") == len(evidence)
+    assert page.text.count("33 more regions not shown.") == 2
+
+
+def test_what_users_write_stays_text_in_the_drawings(tmp_path):
+    bad = '<script>alert("1")</script>'
+    graph = shapes_graph(labels=[bad] * 7)
+    graph.words[4] = bad
+    source, page = page_of(tmp_path, [lit_evidence(graph=graph, selection=bad)])
+    assert "<script>alert" not in source
+    assert [tag for tag, _ in page.started].count("script") == 1
+
+
+def test_attention_that_cannot_be_drawn(tmp_path):
+    evidence = lit_evidence()
+    with pytest.raises(ValueError, match="layer 4 of 4"):
+        draw_word_attention(evidence, layer=4)
+    with pytest.raises(ValueError, match="no word 40 in the 12"):
+        draw_word_attention(evidence, [40])
+    with pytest.raises(ValueError, match="no region 7; there are 7, from 0"):
+        draw_region_attention(evidence, [7])
+    with pytest.raises(ValueError, match="holds no attention to draw"):
+        draw_word_attention(evidence_of(shapes_graph()))
+    evidence.attention.after = evidence.attention.after[1:]
+    with pytest.raises(
+        ValueError, match=r"attention must be of 4 layers and 28 positions, got \(3"
+    ):
+        write_report(tmp_path / "page.html", [evidence], "Why")
