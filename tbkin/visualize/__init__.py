@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from tbkin.visualize.evidence import Evidence, draw_boxes, draw_graph, write_report
+from tbkin.visualize.attention import AttentionExport
+from tbkin.visualize.evidence import (
+    Evidence,
+    draw_boxes,
+    draw_graph,
+    draw_region_attention,
+    draw_word_attention,
+    write_report,
+)
 from tbkin.visualize.scene_graph import (
     check_drawing_path,
     check_picture,
@@ -11,12 +19,15 @@ from tbkin.visualize.scene_graph import (
 )
 
 __all__ = [
+    "AttentionExport",
     "Evidence",
     "check_drawing_path",
     "check_picture",
     "draw_boxes",
     "draw_graph",
+    "draw_region_attention",
     "draw_scene_graph",
+    "draw_word_attention",
     "write_drawing",
     "write_report",
 ]

@@ -7,17 +7,16 @@ names an attention visualisation, no more. ROSITA's own view is in ``masked.py``
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from tbkin.files import write_text
+from tbkin.files import write_bytes, write_text
 from tbkin.graphs.scene_graph import SceneGraph
 
 SCHEMA = "tbkin.attention/1"
@@ -173,10 +172,7 @@ def save_attention(path: Path, attention: AttentionExport) -> None:
         values = {name: tensor.tolist() for name, tensor in tensors.items()}
         write_text(path, json.dumps({**names, **values}, ensure_ascii=False) + "\n")
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
-    save_file(tensors, unfinished, {"tbkin": json.dumps(names, ensure_ascii=False)})
-    unfinished.replace(path)
+    write_bytes(path, save(tensors, {"tbkin": json.dumps(names, ensure_ascii=False)}))
 
 
 def load_attention(path: Path) -> AttentionExport:

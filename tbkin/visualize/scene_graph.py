@@ -5,14 +5,13 @@ The drawing holds everything it shows: pictures are in it, nothing is fetched.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from PIL import Image
 
-from tbkin.files import write_text
+from tbkin.files import write_bytes, write_text
 from tbkin.graphs.scene_graph import SceneGraph
 from tbkin.visualize.boxes import CROWDED, boxes_block
 from tbkin.visualize.edges import ROLE_COLORS, choose_lines
@@ -162,11 +161,7 @@ def write_drawing(
     elif suffix == ".svg":
         write_text(path, drawings[0] + "\n")
     else:
-        pixels = rasterise(drawings[0], scale)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
-        unfinished.write_bytes(pixels)
-        unfinished.replace(path)
+        write_bytes(path, rasterise(drawings[0], scale))
 
 
 def check_drawing_path(path: Path) -> str:
