@@ -54,6 +54,12 @@ class TBKINConfig(PreTrainedConfig):
             each layer and head learns its own, see ``select_learning`` (*ours*).
         knowledge_rule, knowledge_threshold: the knowledge site (*ours*): graph nodes and edges
             whose relevance to the text falls below it never reach the fusion layers.
+        knowledge_relevance: whether relevance to the text is learned at all; False: every node and
+            edge that is credible counts fully.
+        credibility_rule, credibility_threshold: the knowledge site too (*ours*): regions whose
+            features do not bear out what the detector said of them never reach the fusion layers;
+            see :func:`~tbkin.model.knowledge.credibility`. Needs the objective ``region_words``,
+            which teaches the reading; without ``read_labels`` every region is believed.
     """
 
     model_type = "tbkin"
@@ -88,6 +94,9 @@ class TBKINConfig(PreTrainedConfig):
     selection_learning: str = "none"
     knowledge_rule: str = "rel_max"
     knowledge_threshold: float | int = 0.1
+    knowledge_relevance: bool = True
+    credibility_rule: str = "none"
+    credibility_threshold: float | int = 0.4
     pad_token_id: int | None = 0
 
     def validate_choices(self) -> None:
@@ -97,6 +106,7 @@ class TBKINConfig(PreTrainedConfig):
             ("selection_phase", self.selection_phase, PHASES),
             ("selection_learning", self.selection_learning, LEARNING),
             ("knowledge_rule", self.knowledge_rule, RULES),
+            ("credibility_rule", self.credibility_rule, RULES),
             ("graph_encoder", self.graph_encoder, ("relational", "none")),
             ("region_encoder", self.region_encoder, ("linear", "patches")),
             *(("selection_blocks", block, BLOCKS) for block in self.selection_blocks or ()),

@@ -18,7 +18,7 @@ from tbkin.model.fusion import (
     kept_share,
 )
 from tbkin.model.graph_encoder import GraphLayer
-from tbkin.model.knowledge import KnowledgeSelection
+from tbkin.model.knowledge import KnowledgeSelection, credibility
 from tbkin.model.outputs import TBKINOutput
 
 
@@ -131,7 +131,9 @@ class TBKINModel(TBKINPreTrainedModel):
 
         known, key_mask, key_bias, edge_weight = None, mask, None, None
         if with_graph:
-            known = self.knowledge(states, masks[0], torch.cat(masks[1:], dim=1), graph, ramp)
+            judged = None if label_logits is None else credibility(label_logits, region_label_ids)
+            nodes = torch.cat(masks[1:], dim=1)
+            known = self.knowledge(states, masks[0], nodes, judged, graph, ramp)
             key_mask = known.node_keep
             key_bias = known.node_relevance.clamp(min=1e-6).log()
             edge_weight = graph.edge_weight * known.edge_relevance
