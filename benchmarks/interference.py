@@ -12,7 +12,9 @@ Each *way* of selecting is compared with ``dense``: no selection at either site,
 are named ``SITE:RULE``: the sites ``attention`` (weights of the fusion layers), ``relevance`` and
 ``credibility`` (the knowledge site's two thresholds) and ``both`` (attention and credibility).
 ``after:RULE`` is the dense model itself with credibility's threshold put in after training: what it
-gains, the threshold alone gains. ``own.NAME.SETTING=VALUE`` adds a way by settings of TBKINConfig.
+gains, the threshold alone gains; ``after_attention:RULE`` likewise with attention's. The rule
+``learned`` of the attention site starts at ``rel_max`` and learns a threshold a head.
+``own.NAME.SETTING=VALUE`` adds a way by settings of TBKINConfig.
 
 Prints VQA accuracy in per cent, mean over the seeds with the 95 % t-interval, and in brackets the
 mean difference to dense with its interval, paired by seed. Writes ``interference.json`` and
@@ -55,8 +57,13 @@ DENSE = {
     "credibility_rule": "none",
 }
 # Site -> rule -> threshold. Attention: the shares that keep about a quarter in the demo's model.
-ATTENTION = {"rel_max": 0.05, "rel_mean": 1.0, "prob": 0.02, "top_k": 8, "sparsemax": 0.0,
-             "entmax15": 0.0}  # fmt: skip
+ATTENTION = {"rel_max": 0.05, "rel_mean": 1.0, "prob": 0.02, "top_k": 8, "logit": 0.0,
+             "sparsemax": 0.0, "entmax15": 0.0}  # fmt: skip
+LEARNED = {
+    "selection_rule": "rel_max",
+    "selection_threshold": ATTENTION["rel_max"],
+    "selection_learning": "sigmoid",
+}
 RELEVANCE = {"rel_max": 0.1, "rel_mean": 0.5, "prob": 0.02, "top_k": 12}
 CREDIBILITY = {"rel_max": 0.4, "rel_mean": 0.6, "logit": math.log(0.4), "top_k": 8}
 REGIMES = ("clean", "same")
@@ -149,10 +156,13 @@ def settings_of(way: str, own: dict[str, dict[str, Any]]) -> dict[str, Any]:
         return DENSE | own[way]
     site, _, rule = way.partition(":")
     attention = {"selection_rule": rule, "selection_threshold": ATTENTION.get(rule)}
+    if rule == "learned":
+        attention = LEARNED
     credibility = {"credibility_rule": rule, "credibility_threshold": CREDIBILITY.get(rule)}
     relevance = {"knowledge_rule": rule, "knowledge_threshold": RELEVANCE.get(rule)}
     sites = {
-        "attention": (attention, ATTENTION),
+        "attention": (attention, {*ATTENTION, "learned"}),
+        "after_attention": (attention, ATTENTION),
         "relevance": ({"knowledge_relevance": True, **relevance}, RELEVANCE),
         "credibility": (credibility, CREDIBILITY),
         "after": (credibility, CREDIBILITY),
@@ -176,7 +186,7 @@ def plan(config: InterferenceConfig) -> list[list[Job]]:
     levels = set(config.trained or config.levels) if "same" in config.regimes else set()
     if "clean" in config.regimes:
         levels.add(0.0)
-    trained = ["dense", *(way for way in ways_of(config) if not way.startswith("after:"))]
+    trained = ["dense", *(way for way in ways_of(config) if not way.startswith("after"))]
     return [
         [Job("", seed, level) for seed in config.seeds for level in config.levels],
         [
@@ -276,7 +286,7 @@ def tests_of(config: InterferenceConfig, job: Job) -> list[tuple[Path, str, floa
         levels |= set(config.levels)
     ways = [job.way]
     if job.way == "dense":
-        ways += [way for way in ways_of(config) if way.startswith("after:")]
+        ways += [way for way in ways_of(config) if way.startswith("after")]
     results = Path(config.output) / "results"
     return [
         (
