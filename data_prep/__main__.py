@@ -14,7 +14,10 @@ STEPS = {
     "knowledge": "co-occurrence priors of any caption graphs",
     "scene_graphs": "region store and captions to unified scene graphs",
     "convert": "other people's scene graphs in and out",
+    "convert_rosita": "ROSITA's checkpoints as models",
+    "convert_bert": "BERT's weights as the start of a model",
     "draw": "scene graphs as a page or picture to look at",
+    "pretraining": "captions and their pictures, ready to pre-train on",
     "vqa": "official VQA 2.0 files and pictures, ready to train on",
 }
 
@@ -22,7 +25,7 @@ STEPS = {
 def main(arguments: list[str]) -> None:
     """Run one step."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:<13} {what}" for name, what in STEPS.items())
+        lines = "\n".join(f"  {name:<15} {what}" for name, what in STEPS.items())
         sys.stdout.write(
             f"tbkin prep STEP key=value …\n\n{lines}\n\n"
             "tbkin prep STEP --help lists its settings.\n"

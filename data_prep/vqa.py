@@ -7,14 +7,14 @@ Writes ``output`` (``prepared/<name of root>`` by default): questions, answers, 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_prep.regions import extract, find_pictures, make_way
+from data_prep.official import hold_out, official_file, pictures_of, with_boxes
+from data_prep.regions import extract, make_way
 from tbkin.answers import build_answer_vocabulary, normalize_answer
 from tbkin.config import help_text, load_config, setting
 from tbkin.data.prepared import SCHEMA, default_output
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> None:
         return
     files = find_files(config.data)
     splits, held_out = read_splits(files, config.val_share)
-    pictures = _pictures_of(splits, config.data)
+    pictures = pictures_of(splits, config.data.images or [config.data.root])
     labels = build_answer_vocabulary(
         (row["multiple_choice_answer"] for row in splits["train"]), config.min_answer_count
     )
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> None:
             f"no answer occurs {config.min_answer_count} times in {files['train_annotations']}; "
             "lower min_answer_count."
         )
-    detector = _with_boxes(config.detector, config.data.root)
+    detector = with_boxes(config.detector, config.data.root)
     store = output.with_name(f"{output.name}.regions")  # the long part, which can be resumed
     if extract(pictures, detector, store, overwrite=config.overwrite) is None:
         sys.stdout.write(f"{store}: this process has done its share\n")
@@ -141,7 +141,7 @@ def find_files(data: VQAFiles) -> dict[str, Path]:
                 if not files[key].is_file():
                     raise FileNotFoundError(f"data.{key}: no file {given[key]}.")
             elif data.root and not any(given.values()):
-                found = _official(Path(data.root), name)
+                found = official_file(Path(data.root), name)
                 if found is not None:
                     files[key] = found
     if "train_questions" not in files or "train_annotations" not in files:
@@ -178,67 +178,6 @@ def read_splits(files: dict[str, Path], val_share: float) -> tuple[dict[str, lis
     if held_out:
         splits["train"], splits["val"] = hold_out(splits["train"], val_share)
     return splits, held_out
-
-
-def hold_out(rows: list[Row], share: float) -> tuple[list[Row], list[Row]]:
-    """Split by picture, the same way every time: (kept, held out)."""
-
-    def order(image_id: int) -> str:
-        return hashlib.sha256(str(image_id).encode()).hexdigest()
-
-    pictures = sorted({row["image_id"] for row in rows}, key=order)
-    if len(pictures) < 2:
-        raise ValueError("cannot hold out validation pictures: the training file has only one.")
-    count = min(max(1, round(share * len(pictures))), len(pictures) - 1)
-    chosen = set(pictures[:count])
-    return (
-        [row for row in rows if row["image_id"] not in chosen],
-        [row for row in rows if row["image_id"] in chosen],
-    )
-
-
-def _official(root: Path, name: str) -> Path | None:
-    """A file by its official name, plain or gzip, in a folder or one folder down."""
-    if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}; set data.root to the official files' folder.")
-    for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
-        for candidate in (folder / name, folder / f"{name}.gz"):
-            if candidate.is_file():
-                return candidate
-    return None
-
-
-def _pictures_of(splits: dict[str, list[Row]], data: VQAFiles) -> dict[str, Path]:
-    """Image id -> picture file, for every question.
-
-    Raises:
-        FileNotFoundError: pictures that are missing; nothing is left out silently.
-    """
-    folders = [Path(name) for name in data.images or [data.root] if name]
-    if not folders:
-        raise ValueError("data.images=[DIR] is needed when data.root is not set.")
-    found = find_pictures(folders)
-    wanted = sorted({row["image_id"] for rows in splits.values() for row in rows})
-    missing = [number for number in wanted if str(number) not in found]
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(wanted)} pictures are not in "
-            f"{', '.join(str(folder) for folder in folders)} (first: a name ending in "
-            f"{missing[0]:012d}). Name the picture folders with data.images=[DIR,DIR]."
-        )
-    return {str(number): found[str(number)] for number in wanted}
-
-
-def _with_boxes(detector: DetectorSettings, root: str) -> DetectorSettings:
-    """Annotated and detected boxes have usual places below the root."""
-    usual = {"annotated": "annotations/instances*.json", "detected": "detections/*.json"}
-    if detector.name in usual and not detector.boxes and root:
-        detector.boxes = [str(path) for path in sorted(Path(root).glob(usual[detector.name]))]
-        if not detector.boxes:
-            raise FileNotFoundError(
-                f"no {usual[detector.name]} in {root}; name the files with detector.boxes=[FILE]."
-            )
-    return detector
 
 
 def _answerable(rows: list[Row], labels: list[str]) -> int:

@@ -164,6 +164,9 @@ class DataConfig:
     )
     workers: int = setting(0, "loader processes beside the main one")
     max_examples: int = setting(0, "use only the first so many examples of a split; 0: all")
+    masking: Literal["graph", "simple", "random"] = setting(
+        "graph", "what pre-training hides, see tbkin/data/masking.py"
+    )
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -204,7 +207,9 @@ class TrainConfig:
 
     task: str = setting("vqa", "what is learned: a row of tbkin/tasks.py")
     output_dir: str = setting("outputs/vqa_tiny", "where the best checkpoint and the records go")
-    init_from: str = setting("", "checkpoint folder to start from; empty: from scratch")
+    init_from: str = setting(
+        "", "checkpoint folder to start from, of any task; empty: from scratch"
+    )
     seed: int = setting(0, "of weights, order and dropout")
     epochs: int = setting(8, "passes over the training split")
     max_seconds: float = setting(0.0, "stop, fully decayed, after so many seconds; 0: no limit")

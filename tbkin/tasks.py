@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tbkin.data.vqa import VQADataset, build_processor, read_answers
+from tbkin.data import pretraining, vqa
+from tbkin.metrics.masked_accuracy import MaskedAccuracy
 from tbkin.metrics.vqa_accuracy import VQAAccuracy
-from tbkin.model.heads import TBKINForQuestionAnswering
+from tbkin.model.heads import TBKINForPreTraining, TBKINForQuestionAnswering
 from tbkin.model.modeling_tbkin import TBKINPreTrainedModel
 
 
@@ -18,32 +19,62 @@ class Task:
     """One row.
 
     Attributes:
-        dataset: ``(root, split, processor, labels, max_examples) -> Dataset`` of examples.
+        dataset: ``(root, split, processor, labels, max_examples, **settings) -> Dataset`` of
+            examples. One with a method ``set_visit(seed, epoch)`` is told when an epoch of
+            training begins.
         model: class with ``from_pretrained``.
-        metric: ``(questions, labels) ->`` object with ``update`` and ``compute``.
+        metric: ``(dataset, labels) ->`` object with ``rows(outputs, batch)``, tensors (B, …) that
+            cross processes, ``update(rows)`` and ``compute()``.
         monitor: the value of ``compute`` that chooses the best checkpoint; higher is better.
         objectives: objective -> settings, unless a run names its own.
         build_processor: ``(root, split, parser) -> TBKINProcessor``.
         read_labels: ``(root) ->`` names of the model's outputs.
+        labelled: prefixes of the weights that have a row for each label.
+        label_counts: ``(labels) ->`` settings of the model that follow from the labels.
+        data_settings: settings of ``data.*`` that the dataset takes as well.
     """
 
     dataset: Callable[..., Any]
     model: type[TBKINPreTrainedModel]
-    metric: Callable[..., Any]
+    metric: Callable[[Any, list[str]], Any]
     monitor: str
     objectives: dict[str, dict[str, Any]]
     build_processor: Callable[..., Any]
     read_labels: Callable[[Path], list[str]]
+    labelled: tuple[str, ...]
+    label_counts: Callable[[list[str]], dict[str, int]] = lambda labels: {}
+    data_settings: tuple[str, ...] = ()
 
 
 TASKS: dict[str, Task] = {
+    "pretraining": Task(
+        dataset=pretraining.PretrainingDataset,
+        model=TBKINForPreTraining,
+        metric=lambda dataset, labels: MaskedAccuracy(),
+        monitor="pretraining_accuracy",
+        objectives={
+            "masked_words": {},
+            "masked_features": {},
+            "masked_objects": {},
+            "masked_attributes": {},
+            "matching": {},
+            "transport": {"weight": 0.1},
+            "region_words": {},
+        },
+        build_processor=pretraining.build_processor,
+        read_labels=pretraining.read_labels,
+        labelled=("region_head.object.", "region_head.attribute."),
+        label_counts=pretraining.label_counts,
+        data_settings=("masking",),
+    ),
     "vqa": Task(
-        dataset=VQADataset,
+        dataset=vqa.VQADataset,
         model=TBKINForQuestionAnswering,
-        metric=VQAAccuracy,
+        metric=lambda dataset, labels: VQAAccuracy(dataset.questions(), labels),
         monitor="vqa_accuracy",
         objectives={"answer": {}, "region_words": {"weight": 1.0}},
-        build_processor=build_processor,
-        read_labels=read_answers,
+        build_processor=vqa.build_processor,
+        read_labels=vqa.read_answers,
+        labelled=("head.answers.",),
     ),
 }

@@ -44,13 +44,24 @@ from tbkin.config import OptimConfig, TrainConfig, choose, help_text, load_confi
 from tbkin.data.collate import Collator
 from tbkin.data.prepared import default_output, find_prepared, read_record
 from tbkin.data.processing_tbkin import TBKINProcessor
-from tbkin.evaluation import evaluate, finish, quiet
+from tbkin.data.vocabulary import add_words
+from tbkin.evaluation import evaluate, finish, kept_by_block, quiet
 from tbkin.files import write_json
 from tbkin.model.configuration_tbkin import TBKINConfig
+from tbkin.model.initialization import read_weights, start_from
 from tbkin.objectives import TotalLoss
 from tbkin.tasks import TASKS, Task
 
 TINY_ROOT = "data/tiny"
+SHAPES = (  # settings of the model that a checkpoint brings and nobody can change
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "region_encoder",
+)
 PACKAGES = ("torch", "transformers", "torch-geometric", "spacy", "accelerate", "omegaconf", "numpy")
 
 
@@ -76,14 +87,17 @@ def train(config: TrainConfig) -> dict[str, Any]:
     disable_progress_bar()  # of transformers: a checkpoint is written in a blink
     set_seed(config.seed)
     if accelerator.is_local_main_process:
-        draw_tiny_world(config.data.root)
+        draw_tiny_world(config.data.root, config.task)
     accelerator.wait_for_everyone()
-    root = find_prepared(config.data.root)
+    root = find_prepared(config.data.root, config.task)
 
-    processor, model = build(config, task, root)
+    processor, model, note = build(config, task, root)
+    if note and accelerator.is_main_process:
+        sys.stderr.write(f"{note}\n")
     labels = list(model.config.id2label.values())
+    own = {name: getattr(config.data, name) for name in task.data_settings}
     splits = [
-        task.dataset(root, split, processor, labels, config.data.max_examples)
+        task.dataset(root, split, processor, labels, config.data.max_examples, **own)
         for split in (config.data.train_split, config.data.val_split)
     ]
     collate = Collator(processor.tokenizer.pad_token_id, len(labels))
@@ -120,10 +134,9 @@ def train(config: TrainConfig) -> dict[str, Any]:
     output = Path(config.output_dir)
     if accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)
-    questions = splits[1].questions()
 
     def validate() -> dict[str, Any]:
-        return evaluate(accelerator, model, val_loader, task.metric(questions, labels))
+        return evaluate(accelerator, model, val_loader, task.metric(splits[1], labels))
 
     def save() -> None:
         if accelerator.is_main_process:
@@ -184,6 +197,8 @@ def fit(
     with open_log(accelerator, config.output_dir) as log:
         for epoch in range(config.epochs):
             train_loader.set_epoch(epoch)
+            if hasattr(train_loader.dataset, "set_visit"):
+                train_loader.dataset.set_visit(config.seed, epoch)
             model.train()
             for batch in train_loader:
                 progress = share_done(accelerator, config, step / total_steps, began)
@@ -212,7 +227,10 @@ def fit(
                         "lr": optimizer.param_groups[0]["lr"],
                         "seconds": round(time.monotonic() - began, 2),
                         "attention_kept": outputs.attention_kept.mean().item(),
+                        "attention_kept_by_block": kept_by_block(outputs.attention_pairs),
                     }
+                    if outputs.attention_gate is not None:
+                        line["attention_gate"] = outputs.attention_gate.item()
                     bar.set_postfix(loss=f"{line['loss']:.3f}", epoch=epoch + 1)
                     log(line)
             done = share_done(accelerator, config, step / total_steps, began) >= 1
@@ -236,19 +254,24 @@ def fit(
     }
 
 
-def build(config: TrainConfig, task: Task, root: Path) -> tuple[TBKINProcessor, nn.Module]:
-    """Processor and model: new ones for these data, or those of ``init_from``."""
-    if config.init_from:
-        if config.model:
-            raise ValueError(
-                "init_from brings its own model settings; model.* cannot be set with it."
-            )
-        processor = TBKINProcessor.from_pretrained(config.init_from)
-        return processor, task.model.from_pretrained(config.init_from)
+def build(config: TrainConfig, task: Task, root: Path) -> tuple[TBKINProcessor, nn.Module, str]:
+    """Processor and model: new ones for these data, or grown out of those of ``init_from``.
+
+    Returns:
+        Both, and what there is to say about the checkpoint; empty without.
+    """
     processor = task.build_processor(root, config.data.train_split, config.data.parser)
     labels = task.read_labels(root)
     sample = task.dataset(root, config.data.train_split, processor, labels, 1)[0]
     width = sample["region_features"].shape[1]
+    known = {
+        "region_feature_size": width,
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: place for place, label in enumerate(labels)},
+        **task.label_counts(labels),
+    }
+    if config.init_from:
+        return build_from(Path(config.init_from), config.model, task, processor, known)
     model_config = TBKINConfig.from_changes(
         {
             "region_encoder": "patches" if pixels(processor) else "linear",
@@ -256,11 +279,58 @@ def build(config: TrainConfig, task: Task, root: Path) -> tuple[TBKINProcessor, 
         },
         vocab_size=len(processor.tokenizer),
         pad_token_id=processor.tokenizer.pad_token_id,
-        region_feature_size=width,
-        id2label=dict(enumerate(labels)),
-        label2id={label: place for place, label in enumerate(labels)},
+        **known,
     )
-    return processor, task.model(model_config)
+    return processor, task.model(model_config), ""
+
+
+def build_from(
+    folder: Path,
+    changes: dict[str, Any],
+    task: Task,
+    fresh: TBKINProcessor,
+    known: dict[str, Any],
+) -> tuple[TBKINProcessor, nn.Module, str]:
+    """Processor and model that start from a checkpoint of any task.
+
+    Args:
+        folder: the checkpoint.
+        changes: settings of the model that differ from its own.
+        task: what is learned next.
+        fresh: the processor that the data would get without a checkpoint; its words are added.
+        known: settings of the model that the data decide.
+    """
+    for name in ("config.json", "processor_config.json"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"no {name} in init_from={folder}; name a folder that tbkin train wrote, or that "
+                "tbkin prep convert_rosita or convert_bert wrote with a vocabulary."
+            )
+    old = TBKINConfig.from_pretrained(folder)
+    for name in SHAPES:
+        if changes.get(name, getattr(old, name)) != getattr(old, name):
+            raise ValueError(
+                f"model.{name}={changes[name]} does not fit init_from={folder}, which has "
+                f"{getattr(old, name)}; leave it out."
+            )
+    if known["region_feature_size"] != old.region_feature_size:
+        raise ValueError(
+            f"the region features of the data are {known['region_feature_size']} wide, those of "
+            f"init_from={folder} {old.region_feature_size}; prepare the regions with its detector."
+        )
+    processor = TBKINProcessor.from_pretrained(folder)
+    processor.tokenizer, words = add_words(processor.tokenizer, fresh.tokenizer)
+    if not processor.fingerprint:  # of a converted checkpoint
+        processor.fingerprint, processor.detector = fresh.fingerprint, fresh.detector
+        processor.parser = fresh.parser
+    size = max(old.vocab_size, len(processor.tokenizer))
+    model_config = old.changed(changes, vocab_size=size, pad_token_id=old.pad_token_id, **known)
+    model = task.model(model_config)
+    same = list(old.id2label.values()) == list(model_config.id2label.values())
+    report = start_from(
+        model, read_weights(folder), (old.vocab_size, size), () if same else task.labelled
+    )
+    return processor, model, f"init_from={folder}: {report}; {words} new words"
 
 
 def pixels(processor: TBKINProcessor) -> bool:
@@ -345,13 +415,13 @@ def open_log(accelerator: Accelerator, output_dir: str) -> Iterator[Callable[[di
         yield log
 
 
-def draw_tiny_world(root: str) -> None:
+def draw_tiny_world(root: str, task: str = "vqa") -> None:
     """Draw and prepare the tiny world if that is what the run wants and it is not there."""
-    if root != TINY_ROOT or (default_output(root) / "dataset.json").is_file():
+    if root != TINY_ROOT or (default_output(root, task) / "dataset.json").is_file():
         return
     for words in (
         ["tiny", f"output={root}"],
-        ["vqa", f"data.root={root}", "detector=detected"],
+        [task, f"data.root={root}", "detector=detected"],
     ):
         sys.stderr.write(f"no {root} yet: tbkin prep {' '.join(words)}\n")
         subprocess.run([sys.executable, "-m", "data_prep", *words], check=True, stdout=sys.stderr)

@@ -3,8 +3,11 @@
 import json
 
 import pytest
+import torch
 
-from tbkin import evaluation, scoring
+import data_prep.pretraining
+from tbkin import evaluation, scoring, train
+from tbkin.model.selection import BLOCKS
 
 
 def run(trained, tiny_root, output, *more):
@@ -44,6 +47,56 @@ def test_baselines_and_selection_stand_beside_the_score(trained, tiny_root, tmp_
     assert "baseline" in printed
     assert 0 < metrics["selection"]["attention_kept"][0] <= 1
     assert metrics["data"]["regions"]["extractor"] == "pixels 8x8"
+    by_block = metrics["selection"]["attention_kept_by_block"]
+    assert set(by_block) == set(BLOCKS)
+    assert len({min(shares) for shares in by_block.values()}) > 1
+
+
+def test_shares_of_blocks_come_from_the_sums_of_pairs():
+    # Two layers; of the first block 1 of 4 and 3 of 4, of the second nothing is there.
+    pairs = torch.tensor([[[1, 4], [0, 0]] + [[1, 2]] * 3, [[3, 4], [0, 0]] + [[2, 2]] * 3])
+    shares = evaluation.kept_by_block(pairs.double())
+    assert shares["text-text"] == [0.25, 0.75]
+    assert shares["text-image"] == [1.0, 1.0]
+    assert shares["graph"] == [0.5, 1.0]
+
+
+def test_batches_of_other_sizes_weigh_by_their_pairs(trained, tiny_root, tmp_path):
+    """Shares are sums over sums: how a split is cut into batches does not matter."""
+    small = run(trained, tiny_root, tmp_path / "a", "batch_size=7")["selection"]
+    large = run(trained, tiny_root, tmp_path / "b", "batch_size=64")["selection"]
+    assert small["attention_kept"] == pytest.approx(large["attention_kept"], abs=1e-4)
+
+
+def test_a_pretrained_model_restores_the_same_things_every_time(tiny_root, tmp_path, capsys):
+    regions = f"regions={tiny_root.prepared / 'regions'}"
+    root = f"data.root={tmp_path / 'captions'}"
+    data_prep.pretraining.main(
+        [
+            f"data.root={tiny_root.official}",
+            f"output={tmp_path / 'captions'}",
+            regions,
+            "parser=word_rules",
+        ]
+    )
+    words = ["task=pretraining", root, "data.parser=word_rules", "epochs=1"]
+    train.main([*words, f"output_dir={tmp_path / 'm'}", "data.masking=random"])
+    said = json.loads((tmp_path / "m" / "run.json").read_text())["best"]
+    capsys.readouterr()
+    words = ["task=pretraining", root, f"model={tmp_path / 'm'}", "batch_size=7"]
+    evaluation.main([*words, "data.masking=random", "json=true"])
+    printed = json.loads(capsys.readouterr().out)
+    written = json.loads((tmp_path / "m" / "eval-val" / "metrics.json").read_text())
+    assert printed == written
+    assert printed["captions"] == 20
+    for name in ("masked_word_accuracy", "match_accuracy", "pretraining_accuracy"):
+        assert printed[name] == pytest.approx(said[name]), name
+    evaluation.main(words)  # other masking: other things are asked
+    table = capsys.readouterr().out
+    assert "20 captions, masking graph" in table
+    assert "masked_object_accuracy" in table
+    with pytest.raises(FileNotFoundError, match="is for pretraining"):
+        evaluation.main([f"model={tmp_path / 'm'}", root])
 
 
 def test_batch_size_does_not_change_a_score(trained, tiny_root, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,10 @@ from safetensors.torch import load_file
 
 from tbkin import train as train_module
 from tbkin.config import OptimConfig, TrainConfig, load_config
-from tbkin.model.heads import TBKINForQuestionAnswering
+from tbkin.data.processing_tbkin import TBKINProcessor
+from tbkin.model.configuration_tbkin import TBKINConfig
+from tbkin.model.heads import TBKINForPreTraining, TBKINForQuestionAnswering
+from tbkin.model.selection import BLOCKS
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -26,6 +30,38 @@ SMALL = [
 
 def settings(tiny_root, output, *more):
     return [f"data.root={tiny_root.prepared}", f"output_dir={output}", *SMALL, *more]
+
+
+def in_two_processes(words):
+    """The training command with these settings, on two processes of this machine."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    command += ["--master_port", str(20000 + os.getpid() % 20000), "tbkin/train.py"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.run(
+        [*command, *words],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+@pytest.fixture(scope="module")
+def pretrained(tiny_root, tmp_path_factory):
+    """Captions prepared with the regions of the questions, and a model pre-trained on them."""
+    import data_prep.pretraining
+
+    folder = tmp_path_factory.mktemp("pretrained")
+    data, model = folder / "captions", folder / "model"
+    regions = f"regions={tiny_root.prepared / 'regions'}"
+    data_prep.pretraining.main(
+        [f"data.root={tiny_root.official}", f"output={data}", regions, "parser=word_rules"]
+    )
+    words = [f"data.root={data}", f"output_dir={model}", "task=pretraining", *SMALL, "epochs=4"]
+    train_module.main([*words, "log_every=1", "optim.lr=2e-3", "validate_every=2"])
+    return SimpleNamespace(data=data, model=model)
 
 
 def test_a_run_learns_and_leaves_its_records(tiny_root, trained):
@@ -77,18 +113,7 @@ def test_two_processes_equal_one(tiny_root, tmp_path):
     """
     more = ["epochs=2", "batch_size=20", "optim.lr=1e-4", "model.selection_ramp_steps=0"]
     train_module.main(settings(tiny_root, tmp_path / "one", *more))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    command += ["--master_port", str(20000 + os.getpid() % 20000), "tbkin/train.py"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(
-        [*command, *settings(tiny_root, tmp_path / "two", *more)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
+    done = in_two_processes(settings(tiny_root, tmp_path / "two", *more))
     # Not the exit code: gloo sometimes aborts at interpreter exit, after correct results.
     assert (tmp_path / "two" / "run.json").is_file(), done.stderr[-2000:]
     runs = [json.loads((tmp_path / n / "run.json").read_text()) for n in ("one", "two")]
@@ -159,6 +184,8 @@ def test_the_tiny_world_is_drawn_only_when_it_is_wanted_and_missing(monkeypatch,
     assert calls == []
     train_module.draw_tiny_world("data/tiny")
     assert calls == [["tiny", "output=data/tiny"], ["vqa", "data.root=data/tiny"]]
+    train_module.draw_tiny_world("data/tiny", "pretraining")
+    assert calls[-1] == ["pretraining", "data.root=data/tiny"]
 
 
 @pytest.mark.slow
@@ -169,14 +196,133 @@ def test_without_any_argument_but_a_budget(tmp_path):
     assert (tmp_path / "outputs" / "vqa_tiny" / "model.safetensors").is_file()
 
 
-def test_init_from_continues_and_refuses_model_settings(tiny_root, trained, tmp_path):
+def test_init_from_continues_where_a_run_of_the_same_labels_ended(
+    tiny_root, trained, tmp_path, capsys
+):
     changes = [f"data.root={tiny_root.prepared}", f"init_from={trained}", f"output_dir={tmp_path}"]
     train_module.main([*changes, "epochs=1", "optim.lr=1e-9"])
     before, after = (load_file(f / "model.safetensors") for f in (trained, tmp_path))
-    key = "head.answers.weight"
+    assert before.keys() == after.keys()
+    for key in ("head.answers.weight", "tbkin.text.words.weight", "tbkin.regions.boxes.weight"):
+        assert torch.allclose(before[key], after[key], atol=1e-6)
+    line = next(x for x in capsys.readouterr().err.splitlines() if x.startswith("init_from="))
+    assert line.endswith("head; new nothing; left over nothing; 0 new words")
+
+
+def test_init_from_takes_settings_that_need_no_other_shapes(tiny_root, trained, tmp_path):
+    changes = [f"data.root={tiny_root.prepared}", f"init_from={trained}", f"output_dir={tmp_path}"]
+    model = ["model.selection_rule=top_k", "model.selection_threshold=5"]
+    train_module.main([*changes, "epochs=1", "max_seconds=1", *model])
+    config = TBKINConfig.from_pretrained(tmp_path)
+    assert (config.selection_rule, config.selection_threshold) == ("top_k", 5)
+    for word, message in (
+        ("model.hidden_size=64", r"model.hidden_size=64 does not fit init_from=.*has 128; leave"),
+        ("model.hiden_size=64", "did you mean 'hidden_size'"),
+        ("model.vocab_size=64", "follows from the data"),
+        (f"init_from={tmp_path / 'none'}", "no config.json in init_from="),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            train_module.main([*changes, word])
+
+
+def test_pretraining_learns_and_leaves_its_records(pretrained):
+    lines = [json.loads(line) for line in (pretrained.model / "log.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    terms = {"masked_words", "masked_features", "masked_objects", "masked_attributes"}
+    assert terms | {"matching", "transport", "region_words"} <= steps[0].keys()
+    for name in ("loss", "masked_words", "masked_features", "region_words"):
+        values = [line[name] for line in steps]
+        assert sum(values[-3:]) < 0.9 * sum(values[:3]), name
+    assert set(steps[0]["attention_kept_by_block"]) == set(BLOCKS)
+    run = json.loads((pretrained.model / "run.json").read_text())
+    best = run["best"]
+    parts = [best[f"{name}_accuracy"] for name in ("masked_word", "masked_object", "match")]
+    assert best["pretraining_accuracy"] == pytest.approx(
+        (sum(parts) + best["masked_attribute_accuracy"]) / 4
+    )
+    assert len(best["attention_kept_by_block"]["text-image"]) == len(best["attention_kept"]) == 2
+    model = TBKINForPreTraining.from_pretrained(pretrained.model)
+    assert (model.config.num_object_labels, model.config.num_attribute_labels) == (5, 10)
+    assert model.config.id2label[0].startswith("object ")
+
+
+def test_a_pretrained_model_starts_one_that_answers(tiny_root, pretrained, tmp_path, capsys):
+    changes = [f"data.root={tiny_root.prepared}", f"init_from={pretrained.model}"]
+    train_module.main([*changes, f"output_dir={tmp_path}", "epochs=1", "optim.lr=1e-9"])
+    line = next(x for x in capsys.readouterr().err.splitlines() if x.startswith("init_from="))
+    loaded, new, left = line.split(": ", 1)[1].split("; ")[:3]
+    assert loaded.startswith("loaded tbkin.")
+    assert new == "new head"
+    assert left == "left over match_head, region_head, word_head"
+    before, after = (load_file(f / "model.safetensors") for f in (pretrained.model, tmp_path))
+    key = "tbkin.fusion.layers.0.attention.query.weight"
     assert torch.allclose(before[key], after[key], atol=1e-6)
-    with pytest.raises(ValueError, match="init_from brings its own model settings"):
-        train_module.main([*changes, "model.hidden_size=64"])
+    # Words of the questions that no caption has are new rows behind the old ones.
+    old, known = before["tbkin.text.words.weight"], after["tbkin.text.words.weight"]
+    assert int(line.split("; ")[-1].split()[0]) == len(known) - len(old) > 0
+    assert torch.allclose(old, known[: len(old)], atol=1e-6)
+    first, second = (TBKINProcessor.from_pretrained(f) for f in (pretrained.model, tmp_path))
+    unknown = first.tokenizer.unk_token_id
+    assert unknown in first.tokenize("How many circles are there".split())["input_ids"]
+    assert unknown not in second.tokenize("How many circles are there".split())["input_ids"]
+    answering = TBKINForQuestionAnswering.from_pretrained(tmp_path)
+    assert list(answering.config.id2label.values()) == json.loads(
+        (tiny_root.prepared / "answers.json").read_text()
+    )
+
+
+def test_a_graph_encoder_can_be_added_to_a_checkpoint_without(tiny_root, tmp_path, capsys):
+    words = settings(tiny_root, tmp_path / "a", "epochs=1", "model.graph_encoder=none")
+    train_module.main(words)
+    changes = [f"data.root={tiny_root.prepared}", f"init_from={tmp_path / 'a'}", "epochs=1"]
+    added = ["model.graph_encoder=relational", "model.graph_gate=0"]
+    train_module.main([*changes, f"output_dir={tmp_path / 'b'}", *added])
+    line = next(x for x in capsys.readouterr().err.splitlines() if x.startswith("init_from="))
+    assert "tbkin.attributes" in line.split("; ")[1]
+    assert TBKINConfig.from_pretrained(tmp_path / "b").graph_encoder == "relational"
+
+
+def test_features_of_another_detector_do_not_go_on(tiny_root, pretrained, tmp_path):
+    import data_prep.vqa
+
+    prepared = tmp_path / "grid"
+    root = f"data.root={tiny_root.official}"
+    data_prep.vqa.main([root, f"output={prepared}", "detector=grid", "min_answer_count=2"])
+    with pytest.raises(ValueError, match="other region features than the model knows"):
+        train_module.main([f"data.root={prepared}", f"init_from={pretrained.model}"])
+
+
+def test_a_converted_checkpoint_takes_the_fingerprint_of_its_first_data(
+    tiny_root, pretrained, tmp_path
+):
+    folder = tmp_path / "converted"  # which has seen no regions of ours
+    shutil.copytree(pretrained.model, folder)
+    record = json.loads((folder / "processor_config.json").read_text())
+    record |= {"fingerprint": {}, "detector": {"name": "grid"}, "parser": "auto"}
+    (folder / "processor_config.json").write_text(json.dumps(record))
+    words = [f"data.root={tiny_root.prepared}", f"init_from={folder}", "data.parser=word_rules"]
+    train_module.main([*words, f"output_dir={tmp_path / 'm'}", "epochs=1"])
+    processor = TBKINProcessor.from_pretrained(tmp_path / "m")
+    assert processor.fingerprint["extractor"] == "pixels 8x8"
+    assert processor.detector["name"] == "detected"
+    assert processor.parser == "word_rules"
+    (folder / "processor_config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no processor_config.json .* with a vocabulary"):
+        train_module.main(words)
+
+
+def test_pretraining_is_the_same_in_two_processes(pretrained, tmp_path):
+    """Masks follow from the example, so the global batch is the same: validation scores, too."""
+    words = [f"data.root={pretrained.data}", "task=pretraining", *SMALL, "epochs=1"]
+    words += ["batch_size=20", "optim.lr=1e-4", "model.selection_ramp_steps=0"]
+    train_module.main([*words, f"output_dir={tmp_path / 'one'}"])
+    done = in_two_processes([*words, f"output_dir={tmp_path / 'two'}"])
+    assert (tmp_path / "two" / "run.json").is_file(), done.stderr[-2000:]
+    runs = [json.loads((tmp_path / n / "run.json").read_text()) for n in ("one", "two")]
+    assert [run["processes"] for run in runs] == [1, 2]
+    first, second = (run["best"] for run in runs)
+    assert first["pretraining_accuracy"] == pytest.approx(second["pretraining_accuracy"], abs=0.03)
+    assert first["attention_kept"] == pytest.approx(second["attention_kept"], abs=0.01)
 
 
 def test_defaults_are_those_of_the_tiny_configuration_file():
@@ -189,3 +335,10 @@ def test_validation_every_few_epochs_and_at_the_end(tiny_root, tmp_path):
     train_module.main(settings(tiny_root, tmp_path, *words))
     run = json.loads((tmp_path / "run.json").read_text())
     assert [one["epoch"] for one in run["history"]] == [1, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["pretraining.yaml", "tiny/pretraining.yaml"])
+def test_pretraining_configs_are_read_and_name_a_task(name):
+    config = load_config(TrainConfig, [str(ROOT / "configs" / name)])
+    assert config.task in train_module.TASKS
+    assert config.data.masking == "graph"

@@ -11,6 +11,13 @@
 ``attribute_mask``            (B, V)     1 = real node
 ``labels``                    (B, A)     soft scores of the answers, if the examples have them
 ``question_ids``              (B,)       if the examples have them
+``word_labels``               (B, T)     of pre-training: ids of the hidden tokens, -100 elsewhere
+``feature_labels``            (B, R, F)  likewise: the features before they were hidden
+``region_targets``            (B, R)     True where a region must be restored
+``object_labels``             (B, R)     its class, -100 elsewhere; also ``attribute_labels``
+``object_confidence``         (B, R)     of that class, 0 elsewhere; also ``attribute_confidence``
+``match_labels``              (B,)       1 = text and picture belong together
+``caption_ids``               (B,)       of pre-training
 ``graph``                     PyG        see :func:`collate_graphs`
 ============================ ========== =======================================================
 
@@ -29,6 +36,7 @@ from torch_geometric.data import Data
 
 from tbkin.data.processing_tbkin import Example
 from tbkin.graphs.kinds import NUM_KINDS
+from tbkin.objectives.masked import NOT_MASKED
 
 
 class Collator:
@@ -73,7 +81,22 @@ class Collator:
                 for answer, score in example["answer_scores"].items():
                     labels[row, answer] = score
             batch["labels"] = labels
+        if "word_labels" in examples[0]:
+            batch |= _hidden(examples)
         return batch
+
+
+def _hidden(examples: list[Example]) -> dict[str, Tensor]:
+    """What pre-training must restore."""
+    labels = ("object_labels", "attribute_labels")
+    values = ("feature_labels", "region_targets", "object_confidence", "attribute_confidence")
+    return {
+        "word_labels": _pad_lists([example["word_labels"] for example in examples], NOT_MASKED),
+        **{name: _pad_rows([one[name] for one in examples], NOT_MASKED) for name in labels},
+        **{name: _pad_rows([one[name] for one in examples]) for name in values},
+        "match_labels": torch.tensor([example["match_label"] for example in examples]),
+        "caption_ids": torch.tensor([example["caption_id"] for example in examples]),
+    }
 
 
 def collate_graphs(examples: list[Example], sizes: tuple[int, int, int]) -> Data:
@@ -130,9 +153,9 @@ def _pad_lists(rows: list[list[int]], value: int) -> Tensor:
     return torch.tensor([row + [value] * (width - len(row)) for row in rows])
 
 
-def _pad_rows(parts: list[Tensor]) -> Tensor:
-    """B tensors (n, …) -> (B, max n, …), zeros behind."""
-    return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
+def _pad_rows(parts: list[Tensor], value: float = 0.0) -> Tensor:
+    """B tensors (n, …) -> (B, max n, …), zeros or another value behind."""
+    return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=value)
 
 
 def _pad_names(parts: list[list[list[int]]], value: int) -> Tensor:

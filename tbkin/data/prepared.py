@@ -1,4 +1,4 @@
-"""The folder that ``tbkin prep vqa`` makes, and how a run finds it.
+"""The folders that ``tbkin prep vqa`` and the like make, and how a run finds them.
 
 ::
 
@@ -6,6 +6,14 @@
     FOLDER/train.jsonl …  one question a line, with its ten answers where they are known
     FOLDER/answers.json   the answer vocabulary, a list of strings
     FOLDER/regions/       a region store
+
+``tbkin prep pretraining`` writes one caption a line (``caption_id``, ``image_id``, ``caption``), no
+answers, and beside them
+
+::
+
+    FOLDER/graphs/        the captions' graphs, one a line, in files of the same names
+    FOLDER/prior.json     what goes together in the training captions (``graphs/knowledge.py``)
 """
 
 from __future__ import annotations
@@ -17,29 +25,38 @@ from typing import Any
 SCHEMA = "tbkin.dataset/1"
 
 
-def find_prepared(root: str | Path) -> Path:
+def find_prepared(root: str | Path, task: str = "vqa") -> Path:
     """The prepared folder for ``data.root``.
 
     Args:
         root: the prepared folder itself, or the folder with the official files that it was made
             of, when it is where ``tbkin prep`` puts it.
+        task: what it must be prepared for.
 
     Raises:
-        FileNotFoundError: nothing prepared; names the command that does it.
+        FileNotFoundError: nothing prepared for the task; names the command that does it.
     """
     root = Path(root)
-    for folder in (root, default_output(root)):
+    found = []
+    for folder in (root, default_output(root, task)):
         if (folder / "dataset.json").is_file():
-            return folder
+            found.append(f"{folder} is for {read_record(folder)['task']}")
+            if read_record(folder)["task"] == task:
+                return folder
     raise FileNotFoundError(
-        f"no prepared data in {root} or {default_output(root)}. "
-        f"Prepare them with: tbkin prep vqa data.root={root}"
+        f"no data prepared for {task} in {root} or {default_output(root, task)}"
+        f"{f' ({found[0]})' if found else ''}. "
+        f"Prepare them with: tbkin prep {task} data.root={root}"
     )
 
 
-def default_output(root: str | Path) -> Path:
-    """Where ``tbkin prep vqa`` writes when ``output`` is not set: ``prepared/<name of root>``."""
-    return Path("prepared") / Path(root).resolve().name
+def default_output(root: str | Path, task: str = "vqa") -> Path:
+    """Where ``tbkin prep TASK`` writes when ``output`` is not set.
+
+    ``prepared/<name of root>`` for questions, ``prepared/<name of root>-<task>`` for others.
+    """
+    name = Path(root).resolve().name
+    return Path("prepared") / (name if task == "vqa" else f"{name}-{task}")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -54,7 +71,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def read_split(folder: Path, split: str) -> list[dict[str, Any]]:
-    """The questions of one split.
+    """The questions (or captions) of one split.
 
     Raises:
         FileNotFoundError: there is no such split; names those there are.
@@ -75,6 +92,6 @@ def read_split(folder: Path, split: str) -> list[dict[str, Any]]:
     if not rows:
         raise ValueError(
             f"split {split!r} of {folder} is empty; prepare the data again from files that have "
-            "questions for it."
+            "something for it."
         )
     return rows

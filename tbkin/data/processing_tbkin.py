@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, ProcessorMixin
+from transformers import BatchEncoding, PreTrainedTokenizerFast, ProcessorMixin
 
 from tbkin.boxes import normalize_boxes
 from tbkin.graphs.build import join, picture_graph
@@ -85,19 +85,24 @@ class TBKINProcessor(ProcessorMixin):
         }
         return example, picture_graph(regions)
 
-    def encode(self, seen: Example, graph: SceneGraph) -> Example:
+    def tokenize(self, words: list[str]) -> BatchEncoding:
+        """The tokens of a text, and which word each belongs to."""
+        return self.tokenizer(
+            words, is_split_into_words=True, truncation=True, max_length=self.max_text_length
+        )
+
+    def encode(
+        self, seen: Example, graph: SceneGraph, encoding: BatchEncoding | None = None
+    ) -> Example:
         """Add a text to the picture's share of an example.
 
         Args:
             seen: first value of :meth:`seen`.
             graph: picture and text joined.
+            encoding: of :meth:`tokenize` for the graph's words, where it is at hand.
         """
-        encoding = self.tokenizer(
-            graph.words,
-            is_split_into_words=True,
-            truncation=True,
-            max_length=self.max_text_length,
-        )
+        if encoding is None:
+            encoding = self.tokenize(graph.words)
         token_of_word: dict[int, int] = {}
         for token, word in enumerate(encoding.word_ids()):
             if word is not None:

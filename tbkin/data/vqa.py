@@ -100,7 +100,9 @@ def read_answers(root: Path) -> list[str]:
     return json.loads((root / "answers.json").read_text(encoding="utf-8"))
 
 
-def build_processor(root: Path, split: str, parser: str = "auto") -> TBKINProcessor:
+def build_processor(
+    root: Path, split: str, parser: str = "auto", column: str = "question"
+) -> TBKINProcessor:
     """A processor whose words are those of a split's questions and of the detector.
 
     Args:
@@ -108,10 +110,11 @@ def build_processor(root: Path, split: str, parser: str = "auto") -> TBKINProces
         split: the split to learn from.
         parser: ``auto`` is settled here, so that the checkpoint names the parser it was trained
             with.
+        column: what the texts are called in the split.
     """
     store = RegionStore(root / "regions")
     names = [*store.manifest["labels"], *store.manifest["attributes"]]
-    texts = [WORD.findall(row["question"]) for row in read_split(root, split)]
+    texts = [WORD.findall(row[column]) for row in read_split(root, split)]
     record = json.loads((root / "dataset.json").read_text())
     return TBKINProcessor(
         build_tokenizer([*texts, *(name.replace("_", " ").split() for name in names)]),

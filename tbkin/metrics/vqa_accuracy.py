@@ -10,6 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from tbkin.answers import normalize_answer, normalize_punctuation, normalize_spaces, soft_score
 from tbkin.config import choose
 
@@ -38,20 +40,29 @@ class VQAAccuracy:
         self.rule = rule
         self.predictions: dict[int, str] = {}
 
-    def update(self, outputs: Any, batch: Mapping[str, Any]) -> None:
-        """Note the best answer to each question of a batch.
+    def rows(self, outputs: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """What crosses processes, for :meth:`update`.
 
         Args:
             outputs: reads ``logits`` (B, A).
             batch: reads ``question_ids`` (B,), whole numbers.
         """
-        if outputs.logits.shape[1] != len(self.labels):
+        return {"logits": outputs.logits.float(), "question_ids": batch["question_ids"]}
+
+    def update(self, rows: Mapping[str, Tensor]) -> None:
+        """Note the best answer to each question of a batch.
+
+        Args:
+            rows: of :meth:`rows`.
+        """
+        logits = rows["logits"]
+        if logits.shape[1] != len(self.labels):
             raise ValueError(
-                f"logits score {outputs.logits.shape[1]} answers but there are {len(self.labels)} "
+                f"logits score {logits.shape[1]} answers but there are {len(self.labels)} "
                 "labels; build the model with the labels of this vocabulary."
             )
-        best = outputs.logits.argmax(dim=1).tolist()
-        for question_id, label in zip(batch["question_ids"].tolist(), best, strict=True):
+        best = logits.argmax(dim=1).tolist()
+        for question_id, label in zip(rows["question_ids"].tolist(), best, strict=True):
             self.predictions[question_id] = self.labels[label]
 
     def compute(self) -> dict[str, float]:

@@ -155,7 +155,8 @@ def test_missing_and_unknown_questions_are_named():
 def update(metric, question_ids, best):
     logits = torch.zeros(len(best), len(metric.labels))
     logits[torch.arange(len(best)), torch.tensor(best)] = 1.0
-    metric.update(SimpleNamespace(logits=logits), {"question_ids": torch.tensor(question_ids)})
+    batch = {"question_ids": torch.tensor(question_ids)}
+    metric.update(metric.rows(SimpleNamespace(logits=logits), batch))
 
 
 def test_metric_over_batches():
@@ -186,9 +187,7 @@ def test_metric_says_what_is_wrong():
         VQAAccuracy(QUESTIONS, ["yes"], "new")
     metric = VQAAccuracy(QUESTIONS, ["yes", "no"])
     with pytest.raises(ValueError, match="3 answers but there are 2 labels"):
-        metric.update(
-            SimpleNamespace(logits=torch.zeros(1, 3)), {"question_ids": torch.tensor([11])}
-        )
+        metric.update({"logits": torch.zeros(1, 3), "question_ids": torch.tensor([11])})
     update(metric, [11], [0])
     with pytest.raises(ValueError, match="3 of 4 questions have no answer"):
         metric.compute()
