@@ -62,6 +62,7 @@ SHAPES = (  # settings of the model that a checkpoint brings and nobody can chan
     "type_vocab_size",
     "region_encoder",
 )
+THRESHOLDS = ("selection_", "knowledge_", "credibility_")  # settings of the model that ramp up
 PACKAGES = ("torch", "transformers", "torch-geometric", "spacy", "accelerate", "omegaconf", "numpy")
 
 
@@ -330,6 +331,8 @@ def build_from(
     report = start_from(
         model, read_weights(folder), (old.vocab_size, size), () if same else task.labelled
     )
+    if any(name.startswith(THRESHOLDS) for name in changes):
+        model.tbkin.training_steps.zero_()  # other thresholds ramp up anew
     return processor, model, f"init_from={folder}: {report}; {words} new words"
 
 

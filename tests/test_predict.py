@@ -219,8 +219,8 @@ def test_a_masked_view_cannot_know_what_is_masked(predictor, picture, question):
         predictor.masked_views(regions, f"What color is the small {word}?", [5], [1])
         for word in ("circle", "square", regions.labels[0])
     ]
-    assert views[0][0].weights == pytest.approx(views[1][0].weights, abs=1e-6)
-    assert views[0][0].weights == pytest.approx(views[2][0].weights, abs=1e-6)
+    assert views[0][0].weights == pytest.approx(views[1][0].weights, abs=1e-5)
+    assert views[0][0].weights == pytest.approx(views[2][0].weights, abs=1e-5)
     assert views[0][1].weights != pytest.approx(views[1][1].weights, abs=1e-3)  # the text's word
     other = replace(
         regions,
@@ -230,7 +230,7 @@ def test_a_masked_view_cannot_know_what_is_masked(predictor, picture, question):
     )
     other.features[1] += 1
     (changed,) = predictor.masked_views(other, "What color is the small circle?", [], [1])
-    assert changed.weights == pytest.approx(views[0][1].weights, abs=1e-6)
+    assert changed.weights == pytest.approx(views[0][1].weights, abs=1e-5)
     (unmasked,) = predictor.masked_views(other, "What color is the small circle?", [], [0])
     (before,) = predictor.masked_views(regions, "What color is the small circle?", [], [0])
     assert unmasked.weights != pytest.approx(before.weights, abs=1e-6)

@@ -215,6 +215,9 @@ def test_init_from_takes_settings_that_need_no_other_shapes(tiny_root, trained, 
     train_module.main([*changes, "epochs=1", "max_seconds=1", *model])
     config = TBKINConfig.from_pretrained(tmp_path)
     assert (config.selection_rule, config.selection_threshold) == ("top_k", 5)
+    run = json.loads((tmp_path / "run.json").read_text())
+    steps = load_file(tmp_path / "model.safetensors")["tbkin.training_steps"]
+    assert steps == run["best"]["step"]  # other thresholds ramp up anew
     for word, message in (
         ("model.hidden_size=64", r"model.hidden_size=64 does not fit init_from=.*has 128; leave"),
         ("model.hiden_size=64", "did you mean 'hidden_size'"),
