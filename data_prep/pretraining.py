@@ -24,9 +24,10 @@ from data_prep.official import Row, hold_out, official_file, pictures_of, with_b
 from data_prep.regions import extract, make_way
 from tbkin.config import help_text, load_config, setting
 from tbkin.data.captions import image_names, read_captions
+from tbkin.data.extraction import fingerprint_of
 from tbkin.data.features import RegionStore
 from tbkin.data.prepared import SCHEMA, default_output
-from tbkin.detectors import DetectorSettings, short_detector
+from tbkin.detectors import DetectorSettings, build_detector, short_detector
 from tbkin.detectors.precomputed_names import image_number
 from tbkin.files import file_hash, new_folder, put_in_place, write_json, write_text
 from tbkin.graphs.knowledge import build_prior, describe
@@ -93,12 +94,18 @@ def main(arguments: list[str]) -> None:
     held_out = "val" not in splits
     if held_out:
         splits["train"], splits["val"] = hold_out(splits["train"], config.val_share)
+    store = Path(config.regions)
     if config.regions:
-        store = Path(config.regions)
         check_regions(store, splits)
+    check_disjoint(splits)
+    if config.regions:
         record = store.parent / "dataset.json"  # of the folder that the store was made for
-        there = json.loads(record.read_text()) if record.is_file() else {}
-        detector = there.get("detector", asdict(config.detector))
+        if record.is_file():
+            detector = json.loads(record.read_text())["detector"]
+        else:
+            settings = with_boxes(config.detector, root)
+            check_detector(store, settings)
+            detector = asdict(settings)
     else:
         pictures = pictures_of(splits, config.data.images or [root])
         settings = with_boxes(config.detector, root)
@@ -231,6 +238,29 @@ def check_regions(store: Path, splits: dict[str, list[Row]]) -> None:
             f"regions={store} lacks {len(missing)} of {len(wanted)} pictures (first: {missing[0]});"
             " leave regions= out to make the regions of all."
         )
+
+
+def check_detector(store: Path, settings: DetectorSettings) -> None:
+    """Raise ValueError unless a store's features are of the kind that a detector makes."""
+    found, expected = RegionStore(store).fingerprint, fingerprint_of(build_detector(settings))
+    if found != expected:
+        raise ValueError(
+            f"regions={store} were not made by detector={settings.name}: they have {found}, it "
+            f"makes {expected}. Name the detector that made them, for new pictures need it too."
+        )
+
+
+def check_disjoint(splits: dict[str, list[Row]]) -> None:
+    """Raise ValueError if a picture is both learned from and judged by."""
+    seen = {row["image_id"] for row in splits["train"]}
+    for split, rows in splits.items():
+        shared = seen & {row["image_id"] for row in rows} if split != "train" else set()
+        if shared:
+            raise ValueError(
+                f"{len(shared)} pictures of split {split} are in train as well (first: "
+                f"{min(shared)}); files of different years overlap. Name files that belong "
+                f"together: data.train_captions=FILE data.{split}_captions=FILE."
+            )
 
 
 def _number_of(names: list[str]) -> int | None:

@@ -206,7 +206,9 @@ class TrainConfig:
     """One training run."""
 
     task: str = setting("vqa", "what is learned: a row of tbkin/tasks.py")
-    output_dir: str = setting("outputs/vqa_tiny", "where the best checkpoint and the records go")
+    output_dir: str = setting(
+        "", "where the best checkpoint and the records go; not set: outputs/<task>_tiny"
+    )
     init_from: str = setting(
         "", "checkpoint folder to start from, of any task; empty: from scratch"
     )
@@ -227,6 +229,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        self.output_dir = self.output_dir or f"outputs/{self.task}_tiny"
         for name in ("epochs", "batch_size", "eval_batch_size", "validate_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}.")

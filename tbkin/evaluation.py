@@ -28,6 +28,7 @@ from tbkin.data.prepared import find_prepared, read_record, read_split
 from tbkin.data.processing_tbkin import TBKINProcessor
 from tbkin.files import write_json
 from tbkin.metrics.vqa_accuracy import RULES, VQAAccuracy, baselines, score_predictions
+from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.fusion import kept_share
 from tbkin.model.selection import BLOCKS
 from tbkin.scoring import vqa_table
@@ -94,7 +95,7 @@ def evaluate(
                 if not torch.isfinite(values).all():
                     raise ValueError("the model's outputs are not finite; its weights are damaged.")
             metric.update(accelerator.gather_for_metrics(rows))
-            pairs = pairs + outputs.attention_pairs.double()
+            pairs = pairs + outputs.attention_pairs.long()  # whole numbers, and any device has them
             for name, value in _shares(outputs).items():
                 means.setdefault(name, []).append(value)
     model.train(was_training)
@@ -164,6 +165,12 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
     folder = Path(config.model)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"no checkpoint in {folder}; train one with: tbkin train")
+    made = (TBKINConfig.from_pretrained(folder).architectures or [""])[0]
+    if made != task.model.__name__:
+        raise ValueError(
+            f"{folder} holds a {made or 'model of no known task'}; task={config.task} needs a "
+            f"{task.model.__name__}. Name its own task, or train one with init_from={folder}."
+        )
     root = find_prepared(config.data.root, config.task)
     processor = TBKINProcessor.from_pretrained(folder)
     model = task.model.from_pretrained(folder)

@@ -59,7 +59,7 @@ TASKS: dict[str, Task] = {
             "masked_attributes": {},
             "matching": {},
             "transport": {"weight": 0.1},
-            "region_words": {},
+            "region_words": {},  # ours; 0 for a model that reads no words off features
         },
         build_processor=pretraining.build_processor,
         read_labels=pretraining.read_labels,

@@ -272,7 +272,8 @@ def build(config: TrainConfig, task: Task, root: Path) -> tuple[TBKINProcessor, 
         **task.label_counts(labels),
     }
     if config.init_from:
-        return build_from(Path(config.init_from), config.model, task, processor, known)
+        start = Path(config.init_from)
+        return build_from(start, config.model, task, processor, known, config.data.parser)
     model_config = TBKINConfig.from_changes(
         {
             "region_encoder": "patches" if pixels(processor) else "linear",
@@ -291,6 +292,7 @@ def build_from(
     task: Task,
     fresh: TBKINProcessor,
     known: dict[str, Any],
+    parser: str,
 ) -> tuple[TBKINProcessor, nn.Module, str]:
     """Processor and model that start from a checkpoint of any task.
 
@@ -300,6 +302,7 @@ def build_from(
         task: what is learned next.
         fresh: the processor that the data would get without a checkpoint; its words are added.
         known: settings of the model that the data decide.
+        parser: of questions, as the run asks for it; ``auto``: the checkpoint's.
     """
     for name in ("config.json", "processor_config.json"):
         if not (folder / name).is_file():
@@ -317,12 +320,15 @@ def build_from(
     if known["region_feature_size"] != old.region_feature_size:
         raise ValueError(
             f"the region features of the data are {known['region_feature_size']} wide, those of "
-            f"init_from={folder} {old.region_feature_size}; prepare the regions with its detector."
+            f"init_from={folder} {old.region_feature_size}; prepare the regions with its detector, "
+            "or convert BERT again with region_feature_size=."
         )
     processor = TBKINProcessor.from_pretrained(folder)
     processor.tokenizer, words = add_words(processor.tokenizer, fresh.tokenizer)
     if not processor.fingerprint:  # of a converted checkpoint
         processor.fingerprint, processor.detector = fresh.fingerprint, fresh.detector
+        processor.parser = fresh.parser
+    if parser != "auto":
         processor.parser = fresh.parser
     size = max(old.vocab_size, len(processor.tokenizer))
     model_config = old.changed(changes, vocab_size=size, pad_token_id=old.pad_token_id, **known)

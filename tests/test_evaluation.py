@@ -68,7 +68,9 @@ def test_batches_of_other_sizes_weigh_by_their_pairs(trained, tiny_root, tmp_pat
     assert small["attention_kept"] == pytest.approx(large["attention_kept"], abs=1e-4)
 
 
-def test_a_pretrained_model_restores_the_same_things_every_time(tiny_root, tmp_path, capsys):
+def test_a_pretrained_model_restores_the_same_things_every_time(
+    trained, tiny_root, tmp_path, capsys
+):
     regions = f"regions={tiny_root.prepared / 'regions'}"
     root = f"data.root={tmp_path / 'captions'}"
     data_prep.pretraining.main(
@@ -95,8 +97,10 @@ def test_a_pretrained_model_restores_the_same_things_every_time(tiny_root, tmp_p
     table = capsys.readouterr().out
     assert "20 captions, masking graph" in table
     assert "masked_object_accuracy" in table
-    with pytest.raises(FileNotFoundError, match="is for pretraining"):
+    with pytest.raises(ValueError, match="holds a TBKINForPreTraining; task=vqa needs a TBKINForQ"):
         evaluation.main([f"model={tmp_path / 'm'}", root])
+    with pytest.raises(FileNotFoundError, match="is for pretraining"):
+        evaluation.main([f"model={trained}", root])
 
 
 def test_batch_size_does_not_change_a_score(trained, tiny_root, tmp_path):

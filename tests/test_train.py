@@ -165,7 +165,7 @@ def test_learning_rate_rises_then_falls():
 
 
 def test_biases_norms_and_embeddings_do_not_decay(small_model):
-    model = small_model()
+    model = small_model(selection_learning="straight_through")
     optimizer = train_module.build_optimizer([model], OptimConfig(weight_decay=0.5))
     decayed = {id(p) for p in optimizer.param_groups[0]["params"]}
     named = dict(model.named_parameters())
@@ -173,6 +173,8 @@ def test_biases_norms_and_embeddings_do_not_decay(small_model):
     assert id(named["head.dense.weight"]) in decayed
     assert id(named["tbkin.text.words.weight"]) not in decayed
     assert id(named["head.dense.bias"]) not in decayed
+    shift = "tbkin.fusion.layers.0.attention.threshold_shift"
+    assert id(named[shift]) not in decayed  # decay would pull it back to where it started
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(named)
 
 
@@ -303,7 +305,9 @@ def test_a_converted_checkpoint_takes_the_fingerprint_of_its_first_data(
     record = json.loads((folder / "processor_config.json").read_text())
     record |= {"fingerprint": {}, "detector": {"name": "grid"}, "parser": "auto"}
     (folder / "processor_config.json").write_text(json.dumps(record))
-    words = [f"data.root={tiny_root.prepared}", f"init_from={folder}", "data.parser=word_rules"]
+    recipe = str(ROOT / "configs" / "rosita_vqa.yaml")  # which leaves sizes to the checkpoint
+    words = [recipe, f"data.root={tiny_root.prepared}", f"init_from={folder}"]
+    words.append("data.parser=word_rules")
     train_module.main([*words, f"output_dir={tmp_path / 'm'}", "epochs=1"])
     processor = TBKINProcessor.from_pretrained(tmp_path / "m")
     assert processor.fingerprint["extractor"] == "pixels 8x8"
@@ -331,6 +335,9 @@ def test_pretraining_is_the_same_in_two_processes(pretrained, tmp_path):
 def test_defaults_are_those_of_the_tiny_configuration_file():
     given = load_config(TrainConfig, [str(ROOT / "configs" / "tiny" / "vqa.yaml")])
     assert given == load_config(TrainConfig, ["data.parser=word_rules"])
+    assert given.output_dir == "outputs/vqa_tiny"
+    pretraining = load_config(TrainConfig, ["task=pretraining"])
+    assert pretraining.output_dir == "outputs/pretraining_tiny"  # not the other task's
 
 
 def test_validation_every_few_epochs_and_at_the_end(tiny_root, tmp_path):

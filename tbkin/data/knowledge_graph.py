@@ -16,6 +16,7 @@ import torch
 from tbkin.boxes import inclusive_box_iou
 from tbkin.graphs.knowledge import CooccurrencePrior, weigh_text_edges
 from tbkin.graphs.scene_graph import Node, SceneGraph
+from tbkin.graphs.words import is_generic
 
 OVERLAPPING = 0.2  # IoU above which two regions have an edge (from ROSITA's code)
 
@@ -146,6 +147,8 @@ def knowledge_graph(
         if graph.nodes[said_of].role != "object" or not own:
             continue
         if edge.type == "alignment" and edge.predicate == "object":
+            if is_generic(graph.nodes[said_of].label):
+                continue  # "things" fit every region and say nothing of any
             block = np.ix_(own, [regions[edge.target]])
             links[block] = np.maximum(links[block], edge.weight)
         elif edge.type in ("attribute", "relation"):
@@ -176,20 +179,26 @@ def _joined(groups: Iterable[Pieces]) -> Pieces:
 
 
 def words_of(node: Node, words: Sequence[str]) -> list[int]:
-    """The words of the text that a word node stands for: its phrase if it is there, else one.
+    """The words of the text that a word node stands for: its phrase as far as it is there.
 
     A relation's label ends in the preposition as written ("sit on"), a compound's phrase in its
     head; the word at ``node.index`` itself may be spelt in another way than the label.
     """
     phrase = (node.text or node.label).lower().split()
+    said = [word.lower() for word in words]
     for offset in range(len(phrase)):
         start = node.index - offset
-        said = [word.lower() for word in words[max(start, 0) : start + len(phrase)]]
-        if start < 0 or len(said) != len(phrase):
+        here = said[max(start, 0) : start + len(phrase)]
+        if start < 0 or len(here) != len(phrase):
             continue
-        if all(said[n] == phrase[n] for n in range(len(phrase)) if n != offset):
+        if all(here[n] == phrase[n] for n in range(len(phrase)) if n != offset):
             return list(range(start, start + len(phrase)))
-    return [node.index]
+    found = [node.index]
+    for word in phrase[1:]:  # a phrase with something in between: "sitting quietly on"
+        if word not in said[found[-1] + 1 :]:
+            break
+        found.append(said.index(word, found[-1] + 1))
+    return found
 
 
 def _overlaps(boxes: Sequence[tuple[float, ...]]) -> np.ndarray:

@@ -82,13 +82,14 @@ def read_split(folder: Path, split: str) -> list[dict[str, Any]]:
         there = sorted(found.stem for found in folder.glob("*.jsonl"))
         raise FileNotFoundError(f"no split {split!r} in {folder}; there is: {', '.join(there)}.")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            raise ValueError(
-                f"{path}, line {number} is damaged ({error}); prepare the data again."
-            ) from error
+    with path.open(encoding="utf-8", newline="\n") as file:  # other line ends may stand in a text
+        for number, line in enumerate(file, start=1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise ValueError(
+                    f"{path}, line {number} is damaged ({error}); prepare the data again."
+                ) from error
     if not rows:
         raise ValueError(
             f"split {split!r} of {folder} is empty; prepare the data again from files that have "

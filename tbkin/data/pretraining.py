@@ -44,7 +44,7 @@ from tbkin.graphs.scene_graph import SceneGraph
 from tbkin.objectives.masked import NOT_MASKED
 
 MATCHED = 0.5  # share of the captions that come with their own picture
-KEPT_PICTURES = 5_000  # that stay in memory, and
+KEPT_BYTES = 2**28  # of region features that stay in memory of each process, and
 KEPT_TEXTS = 20_000  # captions with their graphs
 OBJECT, ATTRIBUTE = "object ", "attribute "  # what the names of the classes begin with
 
@@ -203,9 +203,11 @@ class PretrainingDataset(Dataset[Example]):
 
     def _picture(self, image_id: int) -> tuple[Example, SceneGraph]:
         if image_id not in self._pictures:
-            if len(self._pictures) >= KEPT_PICTURES:
+            seen = self.processor.seen(self.store[image_id])
+            size = max(1, seen[0]["region_features"].nbytes)
+            if len(self._pictures) >= max(1, KEPT_BYTES // size):
                 self._pictures.clear()
-            self._pictures[image_id] = self.processor.seen(self.store[image_id])
+            self._pictures[image_id] = seen
         return self._pictures[image_id]
 
 

@@ -25,9 +25,10 @@ def add_words(
     if state["model"]["type"] != "WordLevel":
         return tokenizer, 0
     known = state["model"]["vocab"]
-    added = sorted(word for word in other.get_vocab() if word not in known)
+    added = sorted(other.get_vocab().keys() - tokenizer.get_vocab().keys())
     if not added:
         return tokenizer, 0
+    known.update(tokenizer.get_vocab())  # tokens added behind the words keep their numbers
     known.update({word: len(known) + place for place, word in enumerate(added)})
     longer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(state)), **tokenizer.special_tokens_map

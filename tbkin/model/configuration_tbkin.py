@@ -5,6 +5,7 @@ Without ``from __future__ import annotations``: ``@strict`` does not check types
 
 import dataclasses
 import difflib
+import math
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -49,7 +50,9 @@ class TBKINConfig(PreTrainedConfig):
         selection_layers: layers that select, by number; empty: all.
         selection_blocks: which of ``BLOCKS`` may lose weights; empty: all.
         selection_phase: ``train``, ``eval`` or ``both``.
-        selection_ramp_steps: training steps over which the threshold grows from 0.
+        selection_ramp_steps: forward passes in training over which the thresholds of both sites
+            grow from 0. Counts, logits and the sparse rules have no 0 to grow from; they are in
+            force after the first.
         selection_learning: ``none``: the threshold is fixed. ``straight_through`` or ``sigmoid``:
             each layer and head learns its own, see ``select_learning`` (*ours*).
         knowledge_rule, knowledge_threshold: the knowledge site (*ours*): graph nodes and edges
@@ -57,9 +60,10 @@ class TBKINConfig(PreTrainedConfig):
         knowledge_relevance: whether relevance to the text is learned at all; False: every node and
             edge that is credible counts fully.
         credibility_rule, credibility_threshold: the knowledge site too (*ours*): regions whose
-            features do not bear out what the detector said of them never reach the fusion layers;
-            see :func:`~tbkin.model.knowledge.credibility`. Needs the objective ``region_words``,
-            which teaches the reading; without ``read_labels`` every region is believed.
+            features do not bear out what the detector said of them never reach the fusion layers
+            (``logit`` compares the logarithm of the credibility); see
+            :func:`~tbkin.model.knowledge.credibility`. Needs the objective ``region_words``, which
+            teaches the reading; without ``read_labels`` every region is believed.
     """
 
     model_type = "tbkin"
@@ -132,13 +136,15 @@ class TBKINConfig(PreTrainedConfig):
 
     def validate_thresholds(self) -> None:
         """Thresholds that mean something under their rule."""
-        for site in ("selection", "knowledge"):
+        for site in ("selection", "knowledge", "credibility"):
             rule, threshold = getattr(self, f"{site}_rule"), getattr(self, f"{site}_threshold")
-            low = {"logit": -float("inf"), "top_k": 1}.get(rule, 0)
+            low = {"logit": -math.inf, "top_k": 1}.get(rule, 0)
             if not threshold >= low:  # also for nan
                 raise ValueError(
                     f"{site}_threshold must be >= {low} for rule {rule}, got {threshold}."
                 )
+            if rule in ("prob", "rel_max") and threshold > 1:
+                raise ValueError(f"{site}_threshold must be <= 1 for rule {rule}, got {threshold}.")
         if self.selection_learning != "none" and self.selection_rule not in LEARNABLE_RULES:
             raise ValueError(
                 f"selection_learning needs a rule with a threshold to learn "
@@ -149,6 +155,15 @@ class TBKINConfig(PreTrainedConfig):
             raise ValueError(
                 "selection_learning needs a selection_threshold > 0 to start from, "
                 f"got {self.selection_threshold}."
+            )
+        if self.selection_learning != "none" and self.selection_phase == "eval":
+            raise ValueError(
+                "selection_learning needs selection in training; selection_phase=eval has none."
+            )
+        if self.selection_learning == "sigmoid" and self.selection_ramp_steps < 1:
+            raise ValueError(
+                "selection_learning=sigmoid hardens over selection_ramp_steps, which must be >= 1; "
+                f"got {self.selection_ramp_steps}. straight_through needs none."
             )
 
     @classmethod
@@ -183,10 +198,8 @@ class TBKINConfig(PreTrainedConfig):
             "graph_gate": 0.0,
             "attributes_attended": False,
             "selection_rule": "none",
-            "selection_threshold": 0.0,
             "selection_ramp_steps": 0,
             "knowledge_rule": "none",
-            "knowledge_threshold": 0.0,
         }
         if "id2label" not in changes and "num_labels" not in changes:
             rosita["num_labels"] = answers

@@ -71,7 +71,7 @@ class SelectiveAttention(nn.Module):
         self.key = nn.Linear(hidden, hidden)
         self.value = nn.Linear(hidden, hidden)
         self.merge = nn.Linear(hidden, hidden)
-        self.threshold_shift = nn.Parameter(torch.zeros(self.heads, 1, 1)) if learns else None
+        self.threshold_shift = nn.Parameter(torch.zeros(self.heads)) if learns else None
         self.dropout = config.attention_dropout_prob
 
     def forward(
@@ -130,7 +130,7 @@ class SelectiveAttention(nn.Module):
             logits,
             mask,
             *settings,
-            self.threshold_shift,
+            self.threshold_shift[:, None, None],
             chosen.temperature,
             chosen.hard,
             chosen.renormalize,
@@ -269,7 +269,9 @@ def kept_pairs(
         (layers, 5, 2) float32: kept and valid pairs of each block of ``BLOCKS``, over all samples
         and heads.
     """
-    valid = count_pairs(heads * (query_mask.float().T @ key_mask.float()), sizes)
+    # Summed rather than multiplied as matrices: autocast would round a product to eight bits.
+    together = (query_mask[:, :, None] & key_mask[:, None, :]).sum(dim=0)
+    valid = count_pairs(heads * together.float(), sizes)
     counts = []
     for attention in attentions:
         kept = valid
@@ -285,6 +287,28 @@ def kept_share(pairs: Tensor) -> Tensor:
     """(…, 2) numbers kept and valid -> (…,) share in [0, 1]; 1 where nothing was there."""
     kept, valid = pairs.unbind(dim=-1)
     return torch.where(valid > 0, kept / valid.clamp(min=1), 1.0)
+
+
+def learned_thresholds(layers: nn.ModuleList, selection: Selection) -> Tensor | None:
+    """Where each head's threshold stands now.
+
+    Args:
+        layers: of the encoder.
+        selection: the rule and the threshold that the learning started from.
+
+    Returns:
+        (layers, H): the threshold in the rule's own terms; nan in a layer that does not learn. None
+        if none does.
+    """
+    shifts = [layer.attention.threshold_shift for layer in layers]
+    known = [shift for shift in shifts if shift is not None]
+    if not known:
+        return None
+    nothing = torch.full_like(known[0], math.nan)
+    shift = torch.stack([nothing if one is None else one for one in shifts]).detach()
+    if selection.rule == "logit":
+        return selection.threshold + shift
+    return selection.threshold * shift.exp()
 
 
 def gate_mean(attentions: list[Attention], key_mask: Tensor, query_mask: Tensor) -> Tensor | None:

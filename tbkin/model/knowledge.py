@@ -193,6 +193,6 @@ def credibility(word_logits: Tensor, label_ids: Tensor) -> Tensor:
         (B, R) in [0, 1]; 1 for a region of which nothing was said.
     """
     said = label_ids > 0
-    read = word_logits.detach().float().gather(-1, label_ids).sigmoid() * said
+    read = word_logits.detach().gather(-1, label_ids).float().sigmoid() * said
     count = said.sum(dim=-1)
     return torch.where(count > 0, read.sum(dim=-1) / count.clamp(min=1), 1.0)

@@ -16,6 +16,7 @@ from tbkin.model.fusion import (
     gate_mean,
     kept_pairs,
     kept_share,
+    learned_thresholds,
 )
 from tbkin.model.graph_encoder import GraphLayer
 from tbkin.model.knowledge import KnowledgeSelection, credibility
@@ -131,7 +132,8 @@ class TBKINModel(TBKINPreTrainedModel):
 
         known, key_mask, key_bias, edge_weight = None, mask, None, None
         if with_graph:
-            judged = None if label_logits is None else credibility(label_logits, region_label_ids)
+            judges = label_logits is not None and self.config.credibility_rule != "none"
+            judged = credibility(label_logits, region_label_ids) if judges else None
             nodes = torch.cat(masks[1:], dim=1)
             known = self.knowledge(states, masks[0], nodes, judged, graph, ramp)
             key_mask = known.node_keep
@@ -153,6 +155,7 @@ class TBKINModel(TBKINPreTrainedModel):
             attention_kept=kept_share(pairs.sum(dim=1)),
             attention_pairs=pairs,
             attention_gate=gate_mean(attentions, key_mask, mask),
+            attention_thresholds=learned_thresholds(self.fusion.layers, self.fusion.selection),
             region_word_logits=label_logits,
             node_relevance=known.node_relevance if known else None,
             node_keep=known.node_keep if known else None,

@@ -25,6 +25,8 @@ class TBKINOutput(ModelOutput):
         attention_pairs: (layers, 5, 2), how many pairs were kept and valid in each block of
             ``BLOCKS``, over all samples and heads.
         attention_gate: scalar in [0, 1], mean gate of the learned thresholds; None without them.
+        attention_thresholds: (layers, H), where the learned thresholds stand, in the rule's own
+            terms; nan in layers that do not learn; None without them.
         region_word_logits: (B, R, vocabulary), words read off the regions' features, before the
             sigmoid; None if the model does not read them.
         node_relevance: (B, L) in [0, 1], how much a position matters to the text; the best has 1.
@@ -45,6 +47,7 @@ class TBKINOutput(ModelOutput):
     attention_kept: Tensor | None = None
     attention_pairs: Tensor | None = None
     attention_gate: Tensor | None = None
+    attention_thresholds: Tensor | None = None
     region_word_logits: Tensor | None = None
     node_relevance: Tensor | None = None
     node_keep: Tensor | None = None

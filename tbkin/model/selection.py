@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from tbkin.model.sparse import Entmax15, Sparsemax
 
@@ -183,6 +184,7 @@ class _KeptSoftmax(torch.autograd.Function):
         return weights, keep
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         """Softmax's gradient, over the kept logits or over all of them."""
         if ctx.renormalize:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class Sparsemax(torch.autograd.Function):
@@ -33,6 +34,7 @@ class Sparsemax(torch.autograd.Function):
         return weights
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """The Jacobian is the projection onto the support's centred vectors."""
         (weights,) = ctx.saved_tensors
@@ -63,6 +65,7 @@ class Entmax15(torch.autograd.Function):
         return weights
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """The Jacobian in terms of the square roots of the weights."""
         (weights,) = ctx.saved_tensors

@@ -115,6 +115,9 @@ def masked_feature_loss(predictions: Tensor, labels: Tensor, targets: Tensor) ->
 def counted_mean(values: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum, divided by the *number* of weights above 0, as ROSITA divides.
 
+    Each process of a distributed run divides by its own number, as ROSITA's do; where these differ
+    the mean over processes is not that of the whole batch.
+
     Args:
         values: any shape, finite also where they do not count.
         weights: the same shape, >= 0: a mask, or confidences.

@@ -8,6 +8,7 @@ from tbkin.data.knowledge_graph import (
     ObjectWord,
     knowledge_graph,
     number_pieces,
+    words_of,
 )
 from tbkin.graphs.knowledge import CooccurrencePrior
 from tbkin.graphs.scene_graph import Edge, Node, SceneGraph
@@ -111,6 +112,26 @@ def test_words_that_are_cut_off_or_not_said_take_no_part():
     assert graph.object_words == (ObjectWord((1,), (((0,), 0.2),)),)
     assert graph.links.shape == (2, 0)
     assert graph.regions.shape == (0, 0)
+
+
+def test_a_phrase_with_something_in_between_is_all_of_its_words():
+    words = "a dog sitting quietly on green grass".split()
+    assert words_of(word("sit on", "relation", 2), words) == [2, 4]
+    assert words_of(word("stand next to", "relation", 2), words) == [2]  # "next" is not there
+    assert words_of(word("dog", "object", 1), words) == [1]
+
+
+def test_what_fits_every_region_is_linked_to_none():
+    nodes = [
+        Node("region", "cup", 0, box=(0.0, 0.0, 9.0, 9.0)),
+        word("thing", "object", 0, text="things"),
+        word("cup", "object", 1),
+    ]
+    edges = [Edge(1, "object", 0, "alignment", 1.0), Edge(2, "object", 0, "alignment", 1.0)]
+    scene = SceneGraph(nodes, edges, ["things", "cup"], width=20, height=20)
+    graph = knowledge_graph(scene, CooccurrencePrior(), one_piece_each(2))
+    assert graph.links.tolist() == [[0.0], [1.0]]
+    assert len(graph.object_words) == 2
 
 
 def test_an_object_named_by_two_nodes_is_one_and_no_neighbour_of_itself():

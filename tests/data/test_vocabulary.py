@@ -25,3 +25,12 @@ def test_known_words_change_nothing():
     first = build_tokenizer([["red", "dog"]])
     same, count = add_words(first, build_tokenizer([["dog"]]))
     assert (same, count) == (first, 0)
+
+
+def test_new_words_never_take_the_number_of_an_added_token():
+    first = build_tokenizer([["red"]])
+    first.add_tokens(["<dog>"])  # number 6, behind the vocabulary
+    longer, _ = add_words(first, build_tokenizer([["zebra"]]))
+    codes = list(longer.get_vocab().values())
+    assert len(codes) == len(set(codes))
+    assert ids(longer, "zebra") == [2, 7, 3]

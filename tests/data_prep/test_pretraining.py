@@ -135,3 +135,35 @@ def test_real_captions_go_through(tmp_path):
     pretraining.main([*words, f"data.images=[{REAL}]", f"output={output}"])
     assert len(read_split(output, "train")) > 50
     assert CooccurrencePrior.load(output / "prior.json").attr_count
+
+
+def test_regions_of_another_detector_are_refused(words, tiny_root, tmp_path):
+    store = tmp_path / "regions"  # beside no record that says who made it
+    shutil.copytree(tiny_root.prepared / "regions", store)
+    words = [word for word in words if not word.startswith("regions=")] + [f"regions={store}"]
+    with pytest.raises(ValueError, match=r"were not made by detector=grid: .*Name the detector"):
+        pretraining.main(words)
+    assert not (tmp_path / "p").exists()
+    pretraining.main([*words, "detector=detected"])
+    record = json.loads((tmp_path / "p" / "dataset.json").read_text())
+    assert record["detector"]["name"] == "detected"
+
+
+def test_a_picture_is_not_learned_from_and_judged_by(words, tiny_root, tmp_path):
+    captions = tiny_root.official / "annotations" / "captions_train2014.json"
+    files = [f"data.train_captions={captions}", f"data.val_captions={captions}"]
+    with pytest.raises(ValueError, match=r"32 pictures of split val are in train as well"):
+        pretraining.main([*words, *files])
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_caption_may_hold_any_line_separator(words, tiny_root, tmp_path):
+    annotations = tiny_root.official / "annotations"
+    content = json.loads((annotations / "captions_train2014.json").read_text())
+    said = "a red circle\u2028and a\u0085blue\u2029star"
+    content["annotations"][0]["caption"] = said
+    changed = tmp_path / "captions_train2014.json"
+    changed.write_text(json.dumps(content))
+    val = annotations / "captions_val2014.json"
+    pretraining.main([*words, f"data.train_captions={changed}", f"data.val_captions={val}"])
+    assert read_split(tmp_path / "p", "train")[0]["caption"] == said

@@ -106,22 +106,40 @@ def test_sparse_rules_run_in_the_model(small_model, batch, rule):
     )
 
 
+def test_pairs_are_counted_exactly_under_autocast(small_model, batch):
+    model = small_model(**STRICT)
+    many = {**batch, "attention_mask": batch["attention_mask"].clone()}
+    many["attention_mask"][0, 7:] = 0
+    exact = run(model, many).attention_pairs[..., 1]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(run(model, many).attention_pairs[..., 1], exact)
+    assert exact.max() > 256  # more than eight bits hold
+
+
 # Thresholds that learn
 
 
-LEARNED = {**STRICT, "selection_layers": [1]}
+LEARNED = {**STRICT, "selection_layers": [1], "selection_ramp_steps": 1}
+
+
+def trained(model):
+    """The same model, its ramp behind it."""
+    model.tbkin.training_steps.fill_(1)
+    return model
 
 
 @pytest.mark.parametrize("learning", ["straight_through", "sigmoid"])
 def test_selecting_layers_learn_their_thresholds(small_model, batch, learning, tmp_path):
-    model = small_model(**LEARNED, selection_learning=learning)
+    model = trained(small_model(**LEARNED, selection_learning=learning))
     first, second = (layer.attention.threshold_shift for layer in model.tbkin.fusion.layers)
     assert first is None
-    assert second.shape == (2, 1, 1)
+    assert second.shape == (2,)
     outputs = model.train()(**batch, labels=torch.rand(2, 3))
     outputs.loss.backward()
     assert (second.grad != 0).all()
     assert 0 < outputs.attention_gate < 1
+    assert outputs.attention_thresholds[0].isnan().all()
+    assert torch.allclose(outputs.attention_thresholds[1], 0.4 * second.detach().exp())
     with torch.no_grad():
         second += 0.7
     model.eval().save_pretrained(tmp_path)
@@ -130,7 +148,8 @@ def test_selecting_layers_learn_their_thresholds(small_model, batch, learning, t
 
 
 def test_a_new_learned_threshold_is_the_fixed_one(small_model, batch):
-    fixed, learned = small_model(**LEARNED), small_model(**LEARNED, selection_learning="sigmoid")
+    fixed = trained(small_model(**LEARNED))
+    learned = trained(small_model(**LEARNED, selection_learning="sigmoid"))
     with torch.no_grad():  # the fixture moves every parameter off its start
         learned.tbkin.fusion.layers[1].attention.threshold_shift.zero_()
     assert torch.allclose(run(fixed, batch).logits, run(learned, batch).logits, atol=1e-6)
@@ -138,7 +157,7 @@ def test_a_new_learned_threshold_is_the_fixed_one(small_model, batch):
 
 
 def test_soft_gates_harden_over_the_ramp(small_model, batch):
-    model = small_model(**LEARNED, selection_learning="sigmoid", selection_ramp_steps=10)
+    model = small_model(**{**LEARNED, "selection_ramp_steps": 10}, selection_learning="sigmoid")
     fusion, sizes = model.tbkin.fusion, sizes_of(batch)
 
     def in_force(ramp):
@@ -163,6 +182,13 @@ def test_soft_gates_harden_over_the_ramp(small_model, batch):
         ({"selection_rule": "top_k", "selection_threshold": 0.5}, "must be >= 1 for rule top_k"),
         ({"knowledge_rule": "prob", "knowledge_threshold": -0.1}, "knowledge_threshold must be >="),
         ({"selection_threshold": float("nan")}, "selection_threshold must be >= 0"),
+        ({"selection_rule": "prob", "selection_threshold": 5}, "must be <= 1 for rule prob"),
+        ({"credibility_rule": "top_k"}, "credibility_threshold must be >= 1 for rule top_k"),
+        (
+            {"selection_learning": "straight_through", "selection_phase": "eval"},
+            "selection_phase=eval has none",
+        ),
+        ({"selection_learning": "sigmoid"}, "selection_ramp_steps, which must be >= 1; got 0"),
         (
             {"selection_rule": "sparsemax", "selection_learning": "sigmoid"},
             "selection_learning needs a rule with a threshold to learn",
