@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import BertTokenizerFast
 
-from data_prep.convert_rosita import build_processor, read_answers, write_model
+from data_prep.convert_rosita import build_processor, check_inputs, read_answers, write_model
 from data_prep.regions import make_way
 from tbkin.config import help_text, load_config, setting
 from tbkin.model.convert_bert import convert_bert
@@ -57,8 +57,7 @@ def main(arguments: list[str]) -> None:
     folder, output = Path(config.checkpoint), Path(config.output)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}.")
-    if folder.resolve() == output.resolve():
-        raise ValueError(f"model and output are both {folder}; the input is never touched.")
+    check_inputs(output, config.checkpoint, config.answers)
     if not make_way(output, config.overwrite):
         return
     labels = read_answers(Path(config.answers)) if config.answers else None
@@ -71,7 +70,7 @@ def main(arguments: list[str]) -> None:
                 f"the tokenizer of {folder} has {len(tokenizer)} words, its weights only "
                 f"{conversion.config.vocab_size}."
             )
-        processor = build_processor(conversion, tokenizer, config.parser)
+        processor = build_processor(conversion, tokenizer, config.parser, clean=False)
     write_model(conversion, processor, output, f"vocab.txt to {folder}", config.seed, config.json)
 
 

@@ -10,9 +10,10 @@ Examples:
   tbkin prep convert_rosita checkpoint=rosita-base.pkl output=models/tbkin \
       vocabulary=vocab.txt model.graph_encoder=relational
 
-What is added by model.* (graph layers, the detector's words) starts with its gates at 0, so that
-the function stays ROSITA's until it is trained. The checkpoint is read as plain data: a file that
-asks for anything else is refused.
+Graph layers and the detector's words, added by model.*, start with their gates at 0, so that the
+function stays ROSITA's until they are trained; model.attributes_attended=true, another
+model.graph_gate and a threshold change it at once. The checkpoint is read as plain data: a file
+that asks for anything else is refused.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from data_prep.regions import make_way
 from tbkin.config import help_text, load_config, setting
-from tbkin.data.processing_tbkin import SPECIAL_TOKENS, TBKINProcessor
+from tbkin.data.processing_tbkin import ROSITA_CLEANING, SPECIAL_TOKENS, TBKINProcessor
 from tbkin.files import new_folder
 from tbkin.model.convert_rosita import Conversion, convert_rosita, read_checkpoint
 from tbkin.model.heads import TBKINForImageTextRetrieval, TBKINForQuestionAnswering
@@ -68,6 +69,7 @@ def main(arguments: list[str]) -> None:
     if not config.checkpoint or not config.output:
         raise ValueError("tbkin prep convert_rosita needs checkpoint=FILE and output=DIR.")
     output = Path(config.output)
+    check_inputs(output, config.checkpoint, config.vocabulary, config.answers)
     if not make_way(output, config.overwrite):
         return
     tokenizer = rosita_tokenizer(Path(config.vocabulary)) if config.vocabulary else None
@@ -79,15 +81,28 @@ def main(arguments: list[str]) -> None:
             f"{config.vocabulary} has {len(tokenizer)} words, the checkpoint "
             f"{conversion.config.vocab_size}; ROSITA's is that of bert-base-uncased."
         )
-    processor = build_processor(conversion, tokenizer, config.parser) if tokenizer else None
+    processor = None
+    if tokenizer is not None:
+        processor = build_processor(conversion, tokenizer, config.parser, clean=True)
     write_model(conversion, processor, output, "vocabulary=vocab.txt", config.seed, config.json)
+
+
+def check_inputs(output: Path, *inputs: str) -> None:
+    """Raise ``ValueError`` if replacing ``output`` would delete one of the inputs; "": none."""
+    whole = output.resolve()
+    for one in filter(None, inputs):
+        path = Path(one)
+        places = (path.resolve(), path.parent.resolve() / path.name)  # a link's target, and itself
+        if any(place.is_relative_to(whole) for place in places):
+            raise ValueError(f"{one} lies in output={output}; the input is never touched.")
 
 
 def rosita_tokenizer(path: Path) -> PreTrainedTokenizerFast:
     """BERT's lower-casing WordPiece behind ROSITA's cleaning of the text.
 
     ROSITA first removes every character that is neither a word's nor white space, and underscores:
-    "left-hand" becomes "lefthand".
+    "left-hand" becomes "lefthand". So does this tokenizer, of the text or the words that it gets;
+    a :class:`TBKINProcessor` with ``clean`` does it before the parser cuts the text into words.
 
     Args:
         path: a word or piece a line, in the order of its numbers.
@@ -102,7 +117,7 @@ def rosita_tokenizer(path: Path) -> PreTrainedTokenizerFast:
         raise ValueError(f"{path} is no vocabulary of BERT: it has {what}.")
     tokenizer = Tokenizer(models.WordPiece(numbers, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Replace(Regex(r"[^\w\s]|_"), ""), normalizers.BertNormalizer(lowercase=True)]
+        [ROSITA_CLEANING, normalizers.BertNormalizer(lowercase=True)]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -151,9 +166,16 @@ def read_answers(path: Path) -> list[str]:
 
 
 def build_processor(
-    conversion: Conversion, tokenizer: PreTrainedTokenizerFast, parser: str
+    conversion: Conversion, tokenizer: PreTrainedTokenizerFast, parser: str, clean: bool
 ) -> TBKINProcessor:
-    """A processor with ROSITA's lengths; its features come from elsewhere."""
+    """A processor with ROSITA's lengths; its features come from elsewhere.
+
+    Args:
+        conversion: of a checkpoint.
+        tokenizer: whose ids are those of the checkpoint.
+        parser: of questions.
+        clean: whether texts lose their signs, as ROSITA's do.
+    """
     retrieval = conversion.model_class is TBKINForImageTextRetrieval
     return TBKINProcessor(
         tokenizer,
@@ -161,6 +183,7 @@ def build_processor(
         max_text_length=RETRIEVAL_TEXT_LENGTH if retrieval else TEXT_LENGTH,
         max_regions=REGIONS,
         detector={"name": "precomputed"},
+        clean=clean,
     )
 
 

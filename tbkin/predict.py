@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,7 +33,7 @@ from tbkin.graphs.regions import Regions
 from tbkin.graphs.scene_graph import SceneGraph
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.heads import TBKINForQuestionAnswering
-from tbkin.model.selection import BLOCKS, select
+from tbkin.model.selection import BLOCKS, SPARSE, select
 from tbkin.visualize import Evidence, write_report
 from tbkin.visualize.attention import (
     MOST_REGIONS,
@@ -157,10 +158,11 @@ class Predictor:
             answer_attention=weights.tolist(),
             answer_attention_kept=kept.tolist(),
             selection=_selection(config),
-            knowledge=f"{config.knowledge_rule} {config.knowledge_threshold:g}"
+            knowledge=_selection_of_knowledge(config)
             if outputs.knowledge_kept is not None
             else "no graph",
             attention=attention,
+            attention_thresholds=_thresholds(outputs.attention_thresholds),
         )
 
     @torch.no_grad()
@@ -170,7 +172,8 @@ class Predictor:
         """Where the model looks for a word or a region that it cannot see, in ROSITA's manner.
 
         Each runs the model once, all in one batch. Of a masked thing the model sees its place
-        alone. *Ours*: the scene graph does not know it either, or its alignment would tell.
+        alone. *Ours*: the scene graph does not know it either, or its alignment would tell; and
+        [CLS] and [SEP] are left out of where a region looks.
 
         Args:
             regions: of the picture, with features.
@@ -220,13 +223,8 @@ class Predictor:
 
     def _words_of_tokens(self, words: list[str]) -> list[int]:
         """(T,) which word each token belongs to, -1 for none; as ``TBKINProcessor.encode`` cuts."""
-        encoding = self.processor.tokenizer(
-            words,
-            is_split_into_words=True,
-            truncation=True,
-            max_length=self.processor.max_text_length,
-        )
-        return [-1 if word is None else word for word in encoding.word_ids()]
+        numbers = self.processor.tokenize(words).word_ids()
+        return [-1 if word is None else word for word in numbers]
 
     def _valid_keys(self, batch: dict[str, Any], outputs: Any) -> torch.Tensor:
         """(B, L) bool, positions that may be attended to."""
@@ -349,6 +347,10 @@ def main(arguments: list[str]) -> None:
         f"{evidence.nodes_kept:.0%} of the nodes, {evidence.edges_kept:.0%} of the edges"
     )
     lines += (f"  {line}" for line in evidence.attention.lines())
+    for layer, heads in enumerate(evidence.attention_thresholds or [], start=1):
+        if heads is not None:
+            said = " ".join(f"{threshold:.3g}" for threshold in heads)
+            lines.append(f"  layer {layer}: learned thresholds of the heads {said}")
     if config.report:
         lines.append(f"report: {config.report}")
     if config.attention:
@@ -369,6 +371,7 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
             dict(zip(evidence.attention.blocks, shares, strict=True))
             for shares in evidence.attention.shares()
         ],
+        "attention_thresholds": evidence.attention_thresholds,
         "nodes_kept": evidence.nodes_kept,
         "edges_kept": evidence.edges_kept,
         "graph": evidence.graph.to_dict(),
@@ -384,7 +387,35 @@ def _selection(config: TBKINConfig) -> str:
         return "none"
     layers = f"layers {config.selection_layers}" if config.selection_layers else "all layers"
     blocks = f", {', '.join(config.selection_blocks)} only" if config.selection_blocks else ""
-    return f"{config.selection_rule} {config.selection_threshold:g} in {layers}{blocks}"
+    notes = ", in training only" if config.selection_phase == "train" else ""
+    if config.selection_learning != "none":
+        notes += ", learned a head"
+    if not config.selection_renormalize and config.selection_rule not in SPARSE:
+        notes += ", not renormalised"
+    return f"{_rule(config.selection_rule, config.selection_threshold)} in {layers}{blocks}{notes}"
+
+
+def _selection_of_knowledge(config: TBKINConfig) -> str:
+    """The knowledge site's rules in words: what it believes, and what it finds relevant."""
+    said = []
+    judges = config.region_labels and config.read_labels
+    if judges and config.credibility_rule != "none":
+        said.append(f"credibility {_rule(config.credibility_rule, config.credibility_threshold)}")
+    if config.knowledge_relevance:
+        said.append(f"relevance {_rule(config.knowledge_rule, config.knowledge_threshold)}")
+    return ", ".join(said) or "none"
+
+
+def _rule(rule: str, threshold: float) -> str:
+    """A rule, with its threshold if it has one."""
+    return rule if rule == "none" or rule in SPARSE else f"{rule} {threshold:g}"
+
+
+def _thresholds(learned: torch.Tensor | None) -> list[list[float] | None] | None:
+    """(layers, H), nan in layers that do not learn -> lists, None for such a layer."""
+    if learned is None:
+        return None
+    return [None if math.isnan(heads[0]) else heads for heads in learned.tolist()]
 
 
 def _mean(values: list[float]) -> float:

@@ -195,6 +195,16 @@ def test_words_of_the_tokens(predictor, picture, question):
             assert view.weights[0] == 0  # [CLS] is no word
 
 
+def test_words_of_the_tokens_are_the_processors(predictor, picture, question, monkeypatch):
+    # The text is cut and spelled in one place, which the example comes from too.
+    processor, tokenize = predictor.processor, predictor.processor.tokenize
+    monkeypatch.setattr(processor, "tokenize", lambda words: tokenize(words[:3]))
+    regions = predictor.regions(open_picture(picture), str(question["image_id"]))
+    export = predictor.explain(open_picture(picture), regions, question["question"]).attention
+    assert export.sizes[0] == 5
+    assert export.words == [-1, 0, 1, 2, -1]
+
+
 def test_a_masked_view_is_one_run_with_the_word_hidden(predictor, picture, question):
     # Slowly: the masked example alone, its row by hand.
     regions = predictor.regions(open_picture(picture), str(question["image_id"]))
@@ -355,6 +365,9 @@ def test_the_rule_in_words(predictor, picture, question):
         {},
         {"selection_layers": [0], "selection_blocks": ["graph"]},
         {"selection_rule": "none"},
+        {"selection_rule": "entmax15", "selection_renormalize": False},
+        {"selection_rule": "top_k", "selection_threshold": 4, "selection_phase": "train"},
+        {"selection_renormalize": False, "selection_blocks": ["text-image"]},
     ):
         one = predictor.changed(**changes)
         said.append(one.explain(open_picture(picture), regions, "Why?").selection)
@@ -362,4 +375,58 @@ def test_the_rule_in_words(predictor, picture, question):
         "rel_max 0.05 in all layers",
         "rel_max 0.05 in layers [0], graph only",
         "none",
+        "entmax15 in all layers",
+        "top_k 4 in all layers, in training only",
+        "rel_max 0.05 in all layers, text-image only, not renormalised",
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "relevance rel_max 0.1"),
+        ({"knowledge_rule": "none"}, "relevance none"),
+        ({"knowledge_rule": "sparsemax"}, "relevance sparsemax"),
+        ({"credibility_rule": "prob", "credibility_threshold": 0.02},
+         "credibility prob 0.02, relevance rel_max 0.1"),
+        ({"credibility_rule": "rel_max", "knowledge_relevance": False}, "credibility rel_max 0.4"),
+        ({"knowledge_relevance": False}, "none"),
+        ({"credibility_rule": "rel_max", "read_labels": False}, "relevance rel_max 0.1"),
+        ({"graph_encoder": "none"}, "no graph"),
+    ],
+)  # fmt: skip
+def test_the_knowledge_sites_rules_in_words(predictor, picture, question, changes, expected):
+    config = predictor.model.config.changed(changes)  # some have weights of another shape
+    predictor.model = type(predictor.model)(config).eval()
+    regions = predictor.regions(open_picture(picture), str(question["image_id"]))
+    assert predictor.explain(open_picture(picture), regions, "Why?").knowledge == expected
+
+
+def test_learned_thresholds_are_shown(trained, picture, question, tmp_path, capsys):
+    words = [f"model={trained}", f"image={picture}", f"question={question['question']}"]
+    predict.main([*words, "json=true"])
+    assert json.loads(capsys.readouterr().out)["attention_thresholds"] is None
+    folder = tmp_path / "model"
+    shutil.copytree(trained, folder)
+    model = TBKINForQuestionAnswering.from_pretrained(
+        trained, selection_learning="straight_through", selection_layers=[1]
+    )
+    with torch.no_grad():  # the second layer's heads: 0.05 e^s
+        for name, shift in model.named_parameters():
+            if name.endswith("threshold_shift"):
+                shift.copy_(torch.log(torch.linspace(1, 4, len(shift))).view_as(shift))
+    model.save_pretrained(folder)
+    words[0] = f"model={folder}"
+    predict.main([*words, "json=true"])
+    first, second = json.loads(capsys.readouterr().out)["attention_thresholds"]
+    heads = model.config.num_attention_heads
+    assert first is None
+    assert second == pytest.approx(torch.linspace(0.05, 0.2, heads).tolist())
+    predict.main(words)
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line for line in lines if "learned thresholds" in line]
+    said = " ".join(f"{threshold:.3g}" for threshold in second)
+    assert shown == [f"  layer 2: learned thresholds of the heads {said}"]
+    image, image_id = open_picture(picture), str(question["image_id"])
+    evidence = predict.Predictor(folder)(image, question["question"], image_id)
+    assert evidence.selection == "rel_max 0.05 in layers [1], learned a head"

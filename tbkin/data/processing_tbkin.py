@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BatchEncoding, PreTrainedTokenizerFast, ProcessorMixin
 
 from tbkin.boxes import normalize_boxes
@@ -22,6 +23,10 @@ from tbkin.parsers import load_parser
 Example = dict[str, Any]
 SEGMENTS = {"word": 0, "region": 1, "attribute": 2}
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+# ROSITA's loaders take re.sub(r"[^\w\s]|_", "", text). Python's \w is letters and numbers, those of
+# "m²" and "½" among them, without marks; \w here is not. White space that BERT drops goes as well.
+ROSITA_CLEANING = normalizers.Replace(Regex(r"[^\p{L}\p{N}\p{Z}\t\n\r]"), "")
 
 
 class TBKINProcessor(ProcessorMixin):
@@ -37,6 +42,8 @@ class TBKINProcessor(ProcessorMixin):
         detector: settings of the detector that made the regions, for new pictures.
         geometry: whether spatial and overlap edges carry messages too. Off: what a question needs
             of them reaches the model as aligned relations, and learning is quicker without.
+        clean: whether a text loses its signs before it is parsed ("left-hand" becomes "lefthand")
+            and is cut into words by white space alone, so that its tokens are ROSITA's.
     """
 
     def __init__(
@@ -48,6 +55,7 @@ class TBKINProcessor(ProcessorMixin):
         fingerprint: dict[str, str] | None = None,
         detector: dict[str, Any] | None = None,
         geometry: bool = False,
+        clean: bool = False,
     ):
         super().__init__(tokenizer)
         self.parser = parser
@@ -56,6 +64,7 @@ class TBKINProcessor(ProcessorMixin):
         self.fingerprint = fingerprint or {}
         self.detector = detector or {"name": "grid"}
         self.geometry = geometry
+        self.clean = clean
 
     def __call__(self, regions: Regions, text: str) -> Example:
         """One example from the regions of a picture, with features, and a text."""
@@ -64,7 +73,10 @@ class TBKINProcessor(ProcessorMixin):
 
     def parse(self, text: str) -> SceneGraph:
         """The text's graph of words."""
-        return self._parser(text)
+        if not self.clean:
+            return self._parser(text)
+        cleaned = ROSITA_CLEANING.normalize_str(text)
+        return with_words(self._parser(cleaned), cleaned.split())
 
     def seen(self, regions: Regions) -> tuple[Example, SceneGraph]:
         """The picture's share of an example, and its graph; the same for every question."""
@@ -139,6 +151,39 @@ class TBKINProcessor(ProcessorMixin):
             for key, value in super().to_dict().items()
             if key not in ("_parser", "_label_cache")
         }
+
+
+def with_words(graph: SceneGraph, words: list[str]) -> SceneGraph:
+    """A text's graph over words that were parted otherwise.
+
+    spaCy reads "dont" as "do nt": both words' nodes then belong to "dont".
+
+    Args:
+        graph: of a parser.
+        words: those of the same text, which its own are found in one after another.
+
+    Raises:
+        ValueError: the parser's words are not in the text.
+    """
+    if graph.words == words:
+        return graph
+    letters = "".join(words)
+    owner = [number for number, word in enumerate(words) for _ in word]  # of each letter
+    numbers, start = [], 0
+    for word in graph.words:
+        place = letters.find(word, start)
+        if place < 0 or not word:
+            raise ValueError(f"the parser's word {word!r} is not in the text {' '.join(words)!r}.")
+        numbers.append(owner[place])
+        start = place + len(word)
+    nodes = []
+    for node in graph.nodes:
+        if node.index >= 0:
+            said, number = graph.words[node.index], numbers[node.index]
+            whole = node.text or ("" if said == words[number] else said.lower())
+            node = replace(node, index=number, text=whole)
+        nodes.append(node)
+    return replace(graph, nodes=nodes, words=words)
 
 
 def graph_arrays(

@@ -170,8 +170,8 @@ class TBKINConfig(PreTrainedConfig):
     def rosita_base(cls, **changes: Any) -> "TBKINConfig":
         """ROSITA's base size: its function exactly (``graph_encoder=none``, no selection).
 
-        With ``graph_encoder="relational"`` it still starts there: every gate opens from 0, and
-        attribute nodes are not attended to (arXiv:2108.07073 and its code).
+        With ``graph_encoder="relational"`` it still starts there, up to rounding: every gate opens
+        from 0, and attribute nodes are not attended to (arXiv:2108.07073 and its code).
 
         Args:
             changes: settings that differ, for example ``id2label`` of another answer vocabulary.

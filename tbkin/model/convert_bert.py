@@ -79,7 +79,7 @@ def convert_bert(
     known = {
         "num_attention_heads": settings["num_attention_heads"],
         "layer_norm_eps": settings.get("layer_norm_eps", 1e-12),
-        "pad_token_id": settings.get("pad_token_id", 0),
+        "pad_token_id": 0,
         "region_feature_size": region_feature_size,
     }
     free = {
@@ -100,11 +100,18 @@ def bert_settings(folder: Path) -> dict[str, Any]:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} holds a {type(settings).__name__}, not settings by name.")
+    heads = settings.get("num_attention_heads")
+    if not isinstance(heads, int) or heads < 1:
+        found = repr(heads) if "num_attention_heads" in settings else "missing"
+        raise ValueError(f"{path}: num_attention_heads is {found}; BERT-base has 12.")
     for name, value in (
         ("model_type", "bert"),
         ("hidden_act", "gelu"),
         ("position_embedding_type", "absolute"),
         ("is_decoder", False),
+        ("pad_token_id", 0),  # which names of regions are padded with, and credibility passes over
     ):
         # Folders of the first years do not name what was the only choice then.
         if settings.get(name, value) != value:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,19 @@ TASKS: dict[str, tuple[type[TBKINPreTrainedModel], tuple[str, ...]]] = {
 HEADS = tuple(dict.fromkeys(group for _, groups in TASKS.values() for group in groups))
 TIED = "text_mlm_head.decode.weight"
 WORDS = "text_embeddings.word_embeddings.weight"
+
+# What unpickling raises on bytes that are no pickle, or half of one.
+UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    struct.error,
+    AssertionError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
 
 # Our modules <- ROSITA's, outside the layers and inside one.
 MODULES = {
@@ -120,7 +134,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(f"no checkpoint file {path}.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except UNREADABLE as error:
         asked = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"asks for {asked[1]}, which is no tensor" if asked else "is damaged"
         raise ValueError(
@@ -147,7 +161,10 @@ def convert_rosita(
             grounding, before pre-training, before matching).
         labels: names of the answers, in the order of ROSITA's table.
         changes: settings of :class:`TBKINConfig` that differ from ROSITA's, for example
-            ``graph_encoder="relational"``, whose gates start at 0: the function stays ROSITA's.
+            ``graph_encoder="relational"`` or ``region_labels=True``: their gates start at 0, so
+            that the function stays ROSITA's, up to rounding of the fused kernel. It does not with
+            ``attributes_attended=True``, a ``graph_gate`` that is not 0, or a rule that drops
+            something (attention, relevance or credibility).
 
     Raises:
         ValueError: a missing or an unknown key in a group of ROSITA's, a wrong shape, a decoder

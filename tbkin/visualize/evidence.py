@@ -57,11 +57,13 @@ class Evidence:
             mean over heads, after selection.
         answer_attention_kept: (layers, L), share of the heads that kept the position.
         selection: such as "rel_max 0.05 in all layers".
-        knowledge: such as "rel_max 0.05".
+        knowledge: such as "credibility rel_max 0.4, relevance rel_max 0.05".
         truth: the annotators' main answer; "" unknown.
         score: accuracy of the best answer on this question, in [0, 1]; None unknown.
         attention: all of the attention, before and after the threshold; None: not shown.
         masked: ROSITA's views of words and regions; those without one are shown without.
+        attention_thresholds: (layers, H), where the learned thresholds stand, in the rule's own
+            terms; None for a layer that learns none, and if no layer does.
     """
 
     image: Image.Image
@@ -84,6 +86,7 @@ class Evidence:
     score: float | None = None
     attention: AttentionExport | None = None
     masked: list[MaskedView] = field(default_factory=list)
+    attention_thresholds: list[list[float] | None] | None = None
 
 
 def write_report(

@@ -3,7 +3,8 @@
 A word or a region is masked, and the last layer's attention of its place to the other modality is
 shown. Source: Cui et al., "ROSITA" (ACM Multimedia 2021, arXiv:2108.07073) and its code. *Ours*:
 what the scene graph and the detector's words say of the masked thing is hidden too, since it would
-give it away; ROSITA's model reads neither.
+give it away; ROSITA's model reads neither. *Ours* too: a region's view is of the words alone, and
+[CLS] and [SEP] are left out of its softmax.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class MaskedView:
         kind: "word" or "region", what was masked.
         index: which word of the text, or which region.
         weights: of each region for a word (R,), of each token for a region (T,); they sum to 1. 0
-            for what could not be attended to, and for the tokens that are no words.
+            for what could not be attended to, and for the tokens that are no words (*ours*).
     """
 
     kind: str

@@ -73,7 +73,12 @@ def test_json_another_task_and_settings(bert, tmp_path, capsys):
     [
         ([], r"needs model=DIR and output=DIR"),
         (["model=absent", "output=OUT"], r"no folder absent"),
-        (["model=BERT", "output=BERT"], r"are both"),
+        (["model=BERT", "output=BERT"], r"bert lies in output=.*; the input is never touched"),
+        (["model=BERT", "output=PARENT", "overwrite=true"], r"bert lies in output=.*; the input"),
+        (
+            ["model=BERT", "output=HELD", "answers=HELD/a.json", "overwrite=true"],
+            r"a\.json lies in output=.*; the input is never touched",
+        ),
         (["model=BERT", "output=OUT", "region_feature_size=0"], r"region_feature_size must be >="),
         (["model=BERT", "output=OUT", "task=captioning"], r"unknown task 'captioning'"),
         (["model=BERT", "output=OUT", "model.vocab_size=3"], r"model\.vocab_size follows from"),
@@ -85,7 +90,11 @@ def test_mistakes_are_told_and_nothing_is_written(bert, tmp_path, words, message
     shutil.copytree(bert, longer)
     with (longer / "vocab.txt").open("a") as file:
         file.write("cat\n")
-    places = {"BERT": str(bert), "LONGER": str(longer), "OUT": str(tmp_path / "out")}
+    held = tmp_path / "held"
+    held.mkdir()
+    (held / "a.json").write_text('["yes", "no"]')
+    places = {"BERT": bert, "LONGER": longer, "OUT": tmp_path / "out"}
+    places |= {"PARENT": tmp_path, "HELD": held}
     for name, place in places.items():
         words = [word.replace(f"={name}", f"={place}") for word in words]
     before = sorted(tmp_path.rglob("*"))

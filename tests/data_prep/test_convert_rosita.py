@@ -6,14 +6,19 @@ import re
 
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 from transformers import BertTokenizerFast
 
 from data_prep import convert_rosita
-from data_prep.convert_rosita import read_answers, rosita_tokenizer
+from data_prep.convert_rosita import check_inputs, read_answers, rosita_tokenizer
 from tbkin.config import run_command
-from tbkin.data.processing_tbkin import SPECIAL_TOKENS, TBKINProcessor
+from tbkin.data.processing_tbkin import SPECIAL_TOKENS, TBKINProcessor, with_words
+from tbkin.graphs.scene_graph import Node, SceneGraph
 from tbkin.model.heads import TBKINForImageTextRetrieval, TBKINForQuestionAnswering
-from tests.conftest import QUESTION, WORDS
+from tbkin.parsers import PARSERS
+from tbkin.parsers.spacy_rules import installed_model
+from tests.conftest import QUESTION, WORDS, place_regions
 from tests.model.rosita import checkpoint, forward, random_batch
 
 VOCABULARY = [*SPECIAL_TOKENS, *dict.fromkeys(WORDS), "left", "##hand", "dog", "##s", "2", "?", "'"]
@@ -60,6 +65,7 @@ def test_the_folder_computes_what_rosita_computes(files):
     processor = TBKINProcessor.from_pretrained(files / "model")
     assert (processor.max_text_length, processor.max_regions) == (20, 36)
     assert processor.parser == "word_rules"
+    assert processor.clean
     names = {path.name for path in files.iterdir()}
     assert names == {"vqa.pth", "vocab.txt", "answers.json", "model"}
 
@@ -156,6 +162,17 @@ def test_a_folder_that_is_there_is_kept_unless_overwritten(files, capsys):
     TBKINForQuestionAnswering.from_pretrained(files / "model")
 
 
+def test_what_lies_in_the_output(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "a.pth")
+    (tmp_path / "same").symlink_to(tmp_path / "out")
+    for inside in ("out/a.pth", "out/link", "same/link", "out/../out/x/a.pth", "out", "same"):
+        with pytest.raises(ValueError, match="the input is never touched"):
+            check_inputs(tmp_path / "out", "", str(tmp_path / inside))
+    for outside in ("a.pth", "out/../a.pth", "outer/a.pth"):
+        check_inputs(tmp_path / "out", "", str(tmp_path / outside))
+
+
 # Its words
 
 
@@ -188,6 +205,86 @@ def test_the_tokenizer_is_the_same_when_it_is_loaded(files):
     assert split["input_ids"] == expected
     assert split.word_ids() == [None, 0, 0, 2, 2, None]
     assert (tokenizer.pad_token_id, tokenizer.mask_token_id) == (0, 4)
+
+
+PIECES = [*"abcdehlmnorstw½²5", *(f"##{letter}" for letter in "abcdehlmnorstw½²5")]
+
+
+@pytest.fixture(scope="module")
+def spelling(tmp_path_factory):
+    """A folder whose vocabulary spells, so that each letter lost or added shows."""
+    folder = tmp_path_factory.mktemp("spelling")
+    (folder / "vocab.txt").write_text("\n".join([*SPECIAL_TOKENS, "left", *PIECES]) + "\n")
+    return folder
+
+
+def rositas_tokens(folder, text, length=1000):
+    """ROSITA's rule, slowly: clean the whole text, then BERT's tokenizer (spec 2.1)."""
+    plain = BertTokenizerFast.from_pretrained(folder)
+    return plain(re.sub(r"[^\w\s]|_", "", text), truncation=True, max_length=length)["input_ids"]
+
+
+def processor_of(folder, parser, **settings):
+    settings = {"max_text_length": 1000, "clean": True, **settings}
+    return TBKINProcessor(rosita_tokenizer(folder / "vocab.txt"), parser=parser, **settings)
+
+
+TEXTS = [
+    "the left-hand door",
+    "What's the man's t-shirt? Don't!",
+    "an o'clock\u2019s 5m² or ½ a door",
+    "we cannot, won't __ e\u0301t\xe9 . - '",
+    "so m\x1cet\x0ba\x85o me\u2028t\u200bo",
+    "  ",
+]
+
+
+@pytest.mark.parametrize("parser", list(PARSERS))
+@pytest.mark.parametrize("text", TEXTS)
+def test_tokens_through_the_processor_are_rositas(spelling, parser, text):
+    if parser == "spacy_rules" and not installed_model():
+        pytest.skip("no spaCy model")
+    processor = processor_of(spelling, parser)
+    found = processor(place_regions(), text)
+    assert found["input_ids"] == rositas_tokens(spelling, text)
+    short = processor_of(spelling, parser, max_text_length=6)
+    assert short(place_regions(), text)["input_ids"] == rositas_tokens(spelling, text, 6)
+
+
+@given(
+    st.text(st.one_of(st.sampled_from("ab½²'-_ é"), st.characters(exclude_categories=["Cn", "Cs"])))
+)
+@example("नमस्ते a日本b ªⅣ٣")
+def test_any_texts_tokens_are_rositas(spelling, text):
+    found = processor_of(spelling, "word_rules")(place_regions(), text)["input_ids"]
+    assert found == rositas_tokens(spelling, text)
+
+
+def test_without_cleaning_hyphens_part_words(spelling):
+    # What the setting is for: a parser has cut "left-hand" in two before any tokenizer sees it.
+    texts = [processor_of(spelling, "word_rules", clean=clean).parse("left-hand").words
+             for clean in (True, False)]  # fmt: skip
+    assert texts == [["lefthand"], ["left", "hand"]]
+
+
+def test_nodes_keep_their_word_when_words_are_joined():
+    # A parser's "the man s do nt" of the text "the mans dont".
+    nodes = [Node("word", "man", 1, "object"), Node("word", "do", 3, "relation")]
+    nodes += [
+        Node("word", "clock", 0, "object", text="the clock"),
+        Node("word", "face", -1, "object"),
+    ]
+    words = ["the", "man", "s", "do", "nt"]
+    graph = with_words(SceneGraph(nodes, [], words), ["the", "mans", "dont"])
+    assert graph.words == ["the", "mans", "dont"]
+    assert [(node.label, node.index, node.text) for node in graph.nodes] == [
+        ("man", 1, "man"),
+        ("do", 2, "do"),
+        ("clock", 0, "the clock"),
+        ("face", -1, ""),
+    ]
+    with pytest.raises(ValueError, match="the parser's word 'man' is not in the text 'the men'"):
+        with_words(SceneGraph([], [], ["the", "man"]), ["the", "men"])
 
 
 # Its answers
@@ -253,9 +350,22 @@ class Exploit:
         ({"answers": "FEWER"}, r"2 answers were given; the head has 3"),
         ({"checkpoint": "HOSTILE"}, r"asks for .*system.*refused and nothing in it was run"),
         ({"parser": "nltk"}, r"nltk"),
+        (
+            {"output": ".", "overwrite": "true"},
+            r"vqa\.pth lies in output=.*; the input is never touched",
+        ),
+        (
+            {"output": "held", "vocabulary": "held/vocab.txt", "overwrite": "true"},
+            r"held/vocab\.txt lies in output=held; the input is never touched",
+        ),
+        (
+            {"output": "held", "answers": "LINK", "overwrite": "true"},
+            r"LINK lies in output=held; the input is never touched",
+        ),
     ],
 )
-def test_mistakes_are_told_and_nothing_is_written(files, others, message, capsys):
+def test_mistakes_are_told_and_nothing_is_written(files, others, message, capsys, monkeypatch):
+    monkeypatch.chdir(files)
     texts = {
         "SHORT": "\n".join([*SPECIAL_TOKENS, "a"]),
         "TWICE": "\n".join([*VOCABULARY, "a", "a"]),
@@ -265,7 +375,11 @@ def test_mistakes_are_told_and_nothing_is_written(files, others, message, capsys
     for name, text in texts.items():
         (files / name).write_text(text)
     torch.save({"epoch": Exploit(files / "victim")}, files / "HOSTILE")
-    before = sorted(files.iterdir())
+    (files / "held").mkdir()
+    (files / "held" / "vocab.txt").write_text("\n".join(VOCABULARY))
+    (files / "held" / "a.json").write_text('["yes", "no", "2"]')
+    (files / "LINK").symlink_to(files / "held" / "a.json")
+    before = sorted(files.rglob("*"))
     ours = {
         name: files / value if value and value.isupper() else value
         for name, value in others.items()
@@ -275,4 +389,4 @@ def test_mistakes_are_told_and_nothing_is_written(files, others, message, capsys
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert re.search(message, error), error
-    assert sorted(files.iterdir()) == before
+    assert sorted(files.rglob("*")) == before

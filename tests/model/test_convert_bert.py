@@ -194,12 +194,33 @@ def test_a_pytorch_file_will_do(make):
         ({"position_embedding_type": "relative_key"}, r"position_embedding_type is 'relative_key'"),
         ({"is_decoder": True}, r"is_decoder is True"),
         ({"num_attention_heads": 5}, r"5 does not divide 48"),
+        (
+            {"num_attention_heads": "4"},
+            r"config\.json: num_attention_heads is '4'; BERT-base has 12",
+        ),
+        ({"num_attention_heads": 0}, r"config\.json: num_attention_heads is 0"),
+        ({"pad_token_id": 1}, r"config\.json: pad_token_id is 1; only 0 can be read"),
+        ({"pad_token_id": None}, r"config\.json: pad_token_id is None; only 0 can be read"),
     ],
 )
 def test_another_kind_of_model_is_refused(make, settings, message):
     _, folder = make(BertModel)
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    with pytest.raises(ValueError, match=message):
+        convert_bert(folder, FEATURES)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", r"config\.json holds a list, not settings by name"),
+        ('{"model_type": "bert"}', r"config\.json: num_attention_heads is missing"),
+    ],
+)
+def test_settings_that_say_too_little(make, text, message):
+    _, folder = make(BertModel)
+    (folder / "config.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         convert_bert(folder, FEATURES)
 

@@ -113,16 +113,40 @@ def test_a_scene_graph_changes_nothing_until_a_gate_learns(task, graph_batch, ti
     assert graph_batch["attribute_mask"].sum() > 0
     expected, found = run(plain, graph_batch), run(model, graph_batch)
     for name in ("pooled", "text_states", "region_states"):
-        close(found[name], expected[name], 1e-6)
+        close(found[name], expected[name], 1e-6)  # up to rounding of the fused kernel
+    # Why: the gates are shut (below), no key has a bias, and attribute nodes are not looked at.
+    seen = run(model, graph_batch, output_attentions=True)
+    masks = ("attention_mask", "region_mask", "attribute_mask")
+    real = torch.cat([graph_batch[name].bool() for name in masks], dim=1)
+    assert (seen.node_relevance[real] == 1).all()
+    assert torch.equal(seen.node_keep, real)
+    attributes = graph_batch["attribute_mask"].shape[1]
+    for weights in seen.attentions:
+        assert (weights[..., -attributes:] == 0).all()
+        assert (weights[..., 0] > 0).all()
 
     gates = [part for name, part in model.named_parameters() if name.endswith("gate")]
     assert len(gates) == 3  # of two graph layers and of the detector's words
-    assert all((gate == 0).all() for gate in gates)
+    assert all((gate == 0).all() for gate in gates)  # exactly
     outputs = model(**graph_batch)
     (outputs.pooled.sum() + outputs.region_states.square().sum()).backward()
     assert all((gate.grad != 0).any() for gate in gates)
     torch.optim.SGD(gates, lr=0.01).step()
     assert (run(model, graph_batch).pooled - expected.pooled).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"attributes_attended": True}, {"graph_gate": 0.5}, {"selection_rule": "rel_mean",
+     "selection_threshold": 1.0}],
+)  # fmt: skip
+def test_what_changes_the_function_at_once(changes, graph_batch, tiny_processor):
+    groups = checkpoint("vqa", width=64, layers=2, vocabulary=len(tiny_processor.tokenizer))
+    expected = run(convert_rosita(groups).build(), graph_batch).pooled
+    torch.manual_seed(0)
+    changes = {"graph_encoder": "relational", **changes}
+    found = run(convert_rosita(groups, changes=changes).build(), graph_batch).pooled
+    assert (found - expected).abs().max() > 1e-4
 
 
 def test_padding_of_names_does_not_matter_though_rositas_padding_word_is_not_zero(
@@ -324,7 +348,18 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path, saved, call):
     assert victim.exists()  # it was a real one
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04nonsense"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"nonsense",
+        b"PK\x03\x04nonsense",
+        b"hello, I am a text\n",  # KeyError within the unpickler
+        b"a\n",  # IndexError
+        b"\x80\x02X\x01\x00\x00\x00\xff.",  # UnicodeDecodeError
+        b"\x80\x02J\x01",  # struct.error
+    ],
+)
 def test_a_damaged_file_is_refused(tmp_path, content):
     path = tmp_path / "a.pth"
     path.write_bytes(content)
