@@ -3,7 +3,8 @@
 Draws tiny worlds (one a seed) at several levels of interference. At level L the simulated detector
 reports, per true object, L boxes anywhere with random labels and L false relations, and each of the
 words that it says of a true object is wrong with a chance of 0.05 + 0.1 L; 0.1 boxes on background
-per object come at every level. Pictures and questions are the same at all levels. Two regimes:
+per object come at every level. So level 0 is not clean of everything: 0.1 false boxes an object and
+5 % wrong words are there. Pictures and questions are the same at all levels. Two regimes:
 
 - *same*: trained and tested at one level;
 - *clean*: trained at level 0, tested at every level.
@@ -12,14 +13,18 @@ Each *way* of selecting is compared with ``dense``: no selection at either site,
 are named ``SITE:RULE``: the sites ``attention`` (weights of the fusion layers), ``relevance`` and
 ``credibility`` (the knowledge site's two thresholds) and ``both`` (attention and credibility).
 ``after:RULE`` is the dense model itself with credibility's threshold put in after training: what it
-gains, the threshold alone gains; ``after_attention:RULE`` likewise with attention's. The rule
-``learned`` of the attention site starts at ``rel_max`` and learns a threshold a head.
-``own.NAME.SETTING=VALUE`` adds a way by settings of TBKINConfig.
+gains, the threshold alone gains; ``after_attention:RULE`` likewise with attention's. Both test with
+the whole threshold, however short the training was. The rule ``learned`` of the attention site
+starts at ``rel_max`` and learns a threshold a head. ``own.NAME.SETTING=VALUE`` adds a way by
+settings of TBKINConfig.
 
 Prints VQA accuracy in per cent, mean over the seeds with the 95 % t-interval, and in brackets the
-mean difference to dense with its interval, paired by seed. Writes ``interference.json`` and
-``interference.svg``. A stopped benchmark goes on with the same command: what is finished is a small
-file below ``output/results``. ``processes=2`` runs two trainings side by side, one thread each.
+mean difference to dense with its interval, paired by seed; a star where the intervals of the two
+accuracies do not overlap. Writes ``interference.json`` and ``interference.svg``. A stopped
+benchmark goes on with the same command: what is finished is a small file below ``output/results``.
+``report=true`` with the same settings runs nothing and reports what is finished; a seed that is not
+finished at every level of a way is left out of that way. ``processes=2`` runs two trainings side by
+side, one thread each.
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch counts the cores
 import contextlib
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -67,6 +73,7 @@ LEARNED = {
 RELEVANCE = {"rel_max": 0.1, "rel_mean": 0.5, "prob": 0.02, "top_k": 12}
 CREDIBILITY = {"rel_max": 0.4, "rel_mean": 0.6, "logit": math.log(0.4), "top_k": 8}
 REGIMES = ("clean", "same")
+AFTER = ("after", "after_attention")  # sites of the ways that are the dense model, tested otherwise
 
 
 @dataclass
@@ -79,7 +86,8 @@ class InterferenceConfig:
     trained: list[float] = setting([], "levels that regime same trains at; empty: all of them")
     regimes: list[str] = setting(list(REGIMES), "clean, same")
     ways: list[str] = setting(
-        ["after:rel_max", "credibility:rel_max", "attention:rel_max", "relevance:rel_max",
+        [*(f"attention:{rule}" for rule in (*ATTENTION, "learned")), "relevance:rel_max",
+         "credibility:rel_max", "credibility:logit", "after:rel_max", "after_attention:rel_max",
          "both:rel_max"],
         "SITE:RULE; dense is always run",
     )  # fmt: skip
@@ -88,6 +96,7 @@ class InterferenceConfig:
     steps: int = setting(2000, "of training; beyond one epoch, whole epochs")
     batch_size: int = setting(32, "questions a step")
     processes: int = setting(1, "runs side by side")
+    report: bool = setting(False, "run nothing: table, JSON and SVG of what is finished")
     job: str = setting("", "run only this job, as a benchmark with processes=2 starts it")
 
     def __post_init__(self) -> None:
@@ -103,6 +112,12 @@ class InterferenceConfig:
         for name in ("steps", "batch_size", "processes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}.")
+        for name in self.own:
+            if not re.fullmatch(r"\w+", name) or name in ("dense", "world"):
+                raise ValueError(
+                    "own.NAME must be of letters, digits and _, and neither dense nor world; "
+                    f"got {name!r}."
+                )
         for way in self.ways:
             settings_of(way, self.own)
 
@@ -127,17 +142,34 @@ def main(arguments: list[str]) -> None:
         sys.stdout.write(help_text(__doc__, InterferenceConfig) + "\n")
         return
     config = load_config(InterferenceConfig, arguments)
-    output = Path(config.output)
-    check_settings(output, config)
+    check_settings(config)
     torch.set_num_threads(1)
     stages = plan(config)
     if config.job:
         run_job(config, next(job for stage in stages for job in stage if job.name == config.job))
         return
-    for stage in stages:
-        run_stage(config, stage, arguments)
-    paths = [path for job in stages[1] for path, _, _ in tests_of(config, job)]
-    results = [read_json(path) for path in paths]
+    if not config.report:
+        for stage in stages:
+            run_stage(config, stage, arguments)
+    write_report(config, stages[1])
+
+
+def write_report(config: InterferenceConfig, jobs: list[Job]) -> None:
+    """Print and write what the finished tests of some jobs say.
+
+    Raises:
+        ValueError: none is finished.
+    """
+    output = Path(config.output)
+    results = []
+    for job in jobs:
+        tests = tests_of(config, job)
+        for way in dict.fromkeys(way for _, way, _ in tests):
+            paths = [path for path, other, _ in tests if other == way]
+            if all(path.is_file() for path in paths):  # a seed counts at all levels or at none
+                results += map(read_json, paths)
+    if not results:
+        raise ValueError(f"{output} holds nothing finished of these settings; leave out report=.")
     rows = summarize(results, ["dense", *ways_of(config)], config.regimes)
     write_json(output / "interference.json", {"settings": asdict(config), "rows": rows})
     write_text(output / "interference.svg", plot(rows))
@@ -178,7 +210,13 @@ def settings_of(way: str, own: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def ways_of(config: InterferenceConfig) -> list[str]:
     """All ways but dense, in the order of the table."""
-    return list(dict.fromkeys([*config.ways, *config.own]))
+    return [way for way in dict.fromkeys([*config.ways, *config.own]) if way != "dense"]
+
+
+def is_after(way: str) -> bool:
+    """Whether a way is the dense model, tested with a threshold put in after training."""
+    site, colon, _ = way.partition(":")
+    return bool(colon) and site in AFTER
 
 
 def plan(config: InterferenceConfig) -> list[list[Job]]:
@@ -186,7 +224,7 @@ def plan(config: InterferenceConfig) -> list[list[Job]]:
     levels = set(config.trained or config.levels) if "same" in config.regimes else set()
     if "clean" in config.regimes:
         levels.add(0.0)
-    trained = ["dense", *(way for way in ways_of(config) if not way.startswith("after"))]
+    trained = ["dense", *(way for way in ways_of(config) if not is_after(way))]
     return [
         [Job("", seed, level) for seed in config.seeds for level in config.levels],
         [
@@ -238,7 +276,10 @@ def run_job(config: InterferenceConfig, job: Job) -> None:
                 continue
             run = {"way": way, "seed": job.seed, "trained": job.level, "tested": level}
             root = prepared(config, job.seed, level)
-            write_json(path, run | test(model, settings_of(way, config.own), root))
+            settings = settings_of(way, config.own)
+            if is_after(way):
+                settings = settings | {"selection_ramp_steps": 0}
+            write_json(path, run | test(model, settings, root))
     shutil.rmtree(model)
 
 
@@ -286,7 +327,7 @@ def tests_of(config: InterferenceConfig, job: Job) -> list[tuple[Path, str, floa
         levels |= set(config.levels)
     ways = [job.way]
     if job.way == "dense":
-        ways += [way for way in ways_of(config) if way.startswith("after")]
+        ways += [way for way in ways_of(config) if is_after(way)]
     results = Path(config.output) / "results"
     return [
         (
@@ -315,12 +356,13 @@ def test(model: Path, settings: dict[str, Any], root: Path) -> dict[str, Any]:
     }
 
 
-def check_settings(output: Path, config: InterferenceConfig) -> None:
-    """Refuse to mix results of different trainings.
+def check_settings(config: InterferenceConfig) -> None:
+    """Refuse to mix results of different trainings; note these, unless nothing is to be run.
 
     Raises:
         ValueError: the folder holds results of other settings.
     """
+    output = Path(config.output)
     file = output / "settings.json"
     settings = {name: getattr(config, name) for name in ("images", "steps", "batch_size")}
     settings |= {way: settings_of(way, config.own) for way in ways_of(config)}
@@ -331,7 +373,8 @@ def check_settings(output: Path, config: InterferenceConfig) -> None:
                 f"{output} holds results with {name}={value}, not {settings[name]}; "
                 "choose another output=."
             )
-    write_json(file, there | settings)
+    if not config.report:
+        write_json(file, there | settings)
 
 
 def read_json(path: Path) -> Any:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tbkin.visualize.svg import PALE, SOFT, Block, drawing, line, text
+from intervals import mean_and_interval
 
-# 97.5 % points of Student's t by degrees of freedom, from 1 on; beyond them the normal's.
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-COLORS = ("#1f2933", "#98003d", "#1c6fb5", "#c77700", "#3b7d3b", "#7b4ba8", "#5a8f9c", "#b0553a")
+from tbkin.visualize.svg import DASHED, INK, PALE, SOFT, Area, Block, drawing, fit, flow, line, text
+
+COLORS = ("#98003d", "#1c6fb5", "#c77700", "#3b7d3b", "#7b4ba8", "#4f9fb0", "#d0567f", "#8a6d1f")
+TITLES = {"clean": "trained clean", "same": "trained at the same level"}
+WIDE, HIGH, LEFT, GAP, MARGIN = 440, 320, 64, 56, 34  # of a panel, between them, beside its levels
 
 
 def summarize(
@@ -28,6 +31,8 @@ def summarize(
     Returns:
         Rows with the mean ``accuracy`` and its ``interval``, ``gain`` over dense and
         ``gain_interval`` over the seeds that both have (None with one seed), in per cent.
+        ``separate``: whether the intervals of this accuracy and of dense's do not overlap (None of
+        dense itself, and where one of them has no interval).
     """
     runs: dict[tuple[str, float, str], dict[int, dict[str, Any]]] = {}
     for one in results:
@@ -45,6 +50,7 @@ def summarize(
         gains = [accuracy[seed] - dense[seed] for seed in accuracy if seed in dense]
         mean, interval = mean_and_interval(list(accuracy.values()))
         gain, gain_interval = mean_and_interval(gains)
+        others = mean_and_interval(list(dense.values()))
         kinds = next(iter(seeds.values()))["per_question_kind"]
         rows.append(
             {
@@ -55,6 +61,7 @@ def summarize(
                 "interval": interval,
                 "gain": gain,
                 "gain_interval": gain_interval,
+                "separate": None if way == "dense" else separate((mean, interval), others),
                 "seeds": sorted(accuracy),
                 "per_question_kind": {
                     kind: statistics.fmean(s["per_question_kind"][kind] for s in seeds.values())
@@ -68,81 +75,140 @@ def summarize(
     return rows
 
 
-def mean_and_interval(values: list[float]) -> tuple[float | None, float | None]:
-    """Mean and half the width of its 95 % t-interval; None where too few values tell."""
-    if not values:
-        return None, None
-    if len(values) == 1:
-        return values[0], None
-    freedom = len(values) - 1
-    student = STUDENT[freedom - 1] if freedom <= len(STUDENT) else 1.96
-    return statistics.fmean(values), student * statistics.stdev(values) / math.sqrt(len(values))
+def separate(
+    one: tuple[float | None, float | None], other: tuple[float | None, float | None]
+) -> bool | None:
+    """Whether two intervals, each a mean and half a width, do not overlap; None without them."""
+    if one[1] is None or other[1] is None:
+        return None
+    return abs(one[0] - other[0]) > one[1] + other[1]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Plain text: a block a regime, a line a way, a column a level."""
+    """Plain text: a block a regime, a line a way, a column a level.
+
+    A column of the numbers of seeds stands where they differ.
+    """
+    counts = len({len(row["seeds"]) for row in rows}) > 1
     lines = []
     for regime in dict.fromkeys(row["regime"] for row in rows):
-        cells = {(r["way"], r["level"]): _cell(r) for r in rows if r["regime"] == regime}
+        mine = [row for row in rows if row["regime"] == regime]
+        cells = {(row["way"], row["level"]): _cell(row) for row in mine}
         levels = sorted({level for _, level in cells})
-        lines += [f"trained {'at the same level' if regime == 'same' else 'clean'}, tested at"]
-        lines += [f"{'':<24}" + "".join(f"{level:>26.0%}" for level in levels)]
+        lines += [f"{TITLES[regime]}, tested at"]
+        lines += [
+            f"{'':<24}{'seeds' * counts:>{6 * counts}}" + "".join(f"{x:>26.0%}" for x in levels)
+        ]
         for way in dict.fromkeys(way for way, _ in cells):
+            seeds = sorted({len(row["seeds"]) for row in mine if row["way"] == way})
+            number = "-".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) * counts
             found = "".join(f"{cells.get((way, level), ''):>26}" for level in levels)
-            lines.append(f"{way:<24}{found}")
+            lines.append(f"{way:<24}{number:>{6 * counts}}{found}")
         lines.append("")
+    if any(row["separate"] for row in rows):
+        lines += ["* the 95 % intervals of this accuracy and of dense's do not overlap", ""]
     return "\n".join(lines[:-1])
 
 
 def plot(rows: list[dict[str, Any]]) -> str:
-    """SVG: accuracy against the level, a panel a regime, a line a way with its intervals."""
+    """SVG: accuracy against the level, a panel a regime, a line a way with its intervals.
+
+    The ways stand a little side by side at each level, so that their intervals can be told apart.
+    """
     regimes = list(dict.fromkeys(row["regime"] for row in rows))
     ways = list(dict.fromkeys(row["way"] for row in rows))
-    lowest = 10 * math.floor(min(row["accuracy"] - (row["interval"] or 0) for row in rows) / 10)
     top = max(row["level"] for row in rows) or 1.0
-    wide, high, left = 340, 260, 60
+    ends = [row["accuracy"] + sign * (row["interval"] or 0) for row in rows for sign in (-1, 1)]
+    lowest = max(0, 5 * math.floor(min(ends) / 5))
+    highest = min(100, max(5 * math.ceil(max(ends) / 5), lowest + 5))
+    width = LEFT + len(regimes) * (WIDE + GAP) - GAP + 16
 
-    def at(panel: int, row: dict[str, Any], accuracy: float) -> tuple[float, float]:
-        share = (100 - accuracy) / (100 - lowest) if lowest < 100 else 0.0
-        return left + panel * (wide + 50) + wide * row["level"] / top, 40 + high * share
+    def at(panel: int, level: float, accuracy: float) -> tuple[float, float]:
+        share = (highest - min(max(accuracy, lowest), highest)) / (highest - lowest)
+        across = MARGIN + (WIDE - 2 * MARGIN) * level / top
+        return LEFT + panel * (WIDE + GAP) + across, 40 + HIGH * share
 
     parts = []
     for panel, regime in enumerate(regimes):
         mine = [row for row in rows if row["regime"] == regime]
-        for mark in range(lowest, 101, 10):
-            start, end = (at(panel, {"level": x}, mark) for x in (0.0, top))
-            parts.append(line(start, end, PALE, 0.5))
-            parts.append(text((start[0] - 8, start[1] + 4), f"{mark}", SOFT, 11, anchor="end"))
+        start = LEFT + panel * (WIDE + GAP)
+        for mark in range(lowest, highest + 1, 5 if highest - lowest <= 40 else 10):
+            y = at(panel, 0, mark)[1]
+            parts.append(line((start, y), (start + WIDE, y), PALE, 0.5))
+            parts.append(text((start - 8, y + 4), f"{mark}", SOFT, 11, anchor="end"))
         for level in sorted({row["level"] for row in mine}):
-            x = at(panel, {"level": level}, lowest)[0]
-            parts.append(text((x, high + 58), f"{level:.0%}", SOFT, 11))
-        title = "trained at the same level" if regime == "same" else "trained clean"
-        parts.append(text((left + panel * (wide + 50) + wide / 2, 24), title))
-        for color, way in zip(_colors(ways), ways, strict=True):
-            points = [(at(panel, r, r["accuracy"]), r) for r in mine if r["way"] == way]
-            for (point, row), after in zip(points, [*points[1:], None], strict=True):
-                if after is not None:
-                    parts.append(line(point, after[0], color, 2))
-                ends = [at(panel, row, row["accuracy"] + sign * (row["interval"] or 0))
-                        for sign in (-1, 1)]  # fmt: skip
-                parts.append(line(*ends, color, 1.5))
-    for number, (color, way) in enumerate(zip(_colors(ways), ways, strict=True)):
-        y = high + 90 + 20 * number
-        parts.append(line((left, y - 4), (left + 24, y - 4), color, 3))
-        parts.append(text((left + 32, y), way, anchor="start"))
-    size = (left + len(regimes) * (wide + 50), high + 90 + 20 * len(ways))
-    return drawing(Block(parts, *size), "VQA accuracy in per cent by level of interference")
+            x, y = at(panel, level, lowest)
+            parts.append(line((x, y), (x, y + 4), PALE, 1))
+            parts.append(text((x, y + 18), f"{level:.0%}", SOFT, 11))
+        parts.append(text((start + WIDE / 2, 24), TITLES[regime]))
+        below = "level of interference at the test (100%: a false box an object)"
+        parts.append(text((start + WIDE / 2, HIGH + 78), below, SOFT, 11))
+        for number, way in enumerate(ways):
+            aside = (number - (len(ways) - 1) / 2) * min(4.0, 2 * (MARGIN - 4) / len(ways))
+            points = [
+                [(x + aside, y) for x, y in (at(panel, row["level"], row["accuracy"] + shift)
+                                             for shift in _ends(row))]
+                for row in mine
+                if row["way"] == way
+            ]  # fmt: skip
+            parts += _curve(points, *_style(number))
+    middle = 40 + HIGH / 2
+    turned = f'transform="rotate(-90 18 {middle:.0f})"'
+    parts.append(text((18, middle), "VQA accuracy in per cent, 95 % intervals", SOFT, 11, turned))
+    places, bottom = flow([220] * len(ways), 14, LEFT, width, HIGH + 98, (8, 6), align=0)
+    for number, (way, place) in enumerate(zip(ways, places, strict=True)):
+        parts += _legend(way, place, *_style(number))
+    return drawing(
+        Block(parts, width, bottom + 12), "VQA accuracy in per cent by level of interference"
+    )
 
 
-def _colors(ways: list[str]) -> list[str]:
-    return [COLORS[number % len(COLORS)] for number in range(len(ways))]
+def _ends(row: dict[str, Any]) -> tuple[float, float, float]:
+    """The mean and the two ends of its interval, from the mean."""
+    half = row["interval"] or 0.0
+    return 0.0, -half, half
+
+
+def _style(number: int) -> tuple[str, float, str]:
+    """Colour, width and dashes of a way's line; dense is the first."""
+    if number == 0:
+        return INK, 3, ""
+    return COLORS[(number - 1) % len(COLORS)], 1.8, DASHED if number > len(COLORS) else ""
+
+
+def _curve(
+    points: list[list[tuple[float, float]]], color: str, width: float, dashes: str
+) -> list[str]:
+    """A line through the means, a dot on each (hollow if dashed), its interval.
+
+    ``points`` holds the mean and both ends of the interval at each level.
+    """
+    parts = [
+        line(one[0], after[0], color, width, dashes) for one, after in itertools.pairwise(points)
+    ]
+    for mean, low, high in points:
+        parts.append(line(low, high, color, 1.2))
+        parts.append(line(mean, mean, color, width + 4))  # no length and round ends: a dot
+        if dashes:
+            parts.append(line(mean, mean, "#ffffff", width + 1))
+    return parts
+
+
+def _legend(way: str, place: Area, color: str, width: float, dashes: str) -> list[str]:
+    start, end = (place.x, place.level), (place.x + 28, place.level)
+    words = fit(way, place.width - 36, 12)
+    return [
+        line(start, end, color, width, dashes),
+        text((place.x + 36, place.level + 4), words, size=12, anchor="start"),
+    ]
 
 
 def _cell(row: dict[str, Any]) -> str:
     cell = f"{row['accuracy']:.1f}{_interval(row['interval'])}"
     if row["way"] == "dense" or row["gain"] is None:
         return cell
-    return f"{cell} ({row['gain']:+.1f}{_interval(row['gain_interval'])})"
+    star = "*" if row["separate"] else ""
+    return f"{cell}{star} ({row['gain']:+.1f}{_interval(row['gain_interval'])})"
 
 
 def _interval(half: float | None) -> str:

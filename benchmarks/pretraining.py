@@ -4,7 +4,8 @@ On the tiny world: pre-train on the captions of all training pictures with each 
 then learn to answer from the questions of a share of the training pictures (drawn by the seed);
 against the same learning from scratch, in the same number of steps. Scores are VQA accuracy on the
 test split, of the checkpoint that was best on the validation split. Prints a table (mean and 95 %
-t-interval over the seeds, and the paired difference to scratch) and writes ``pretraining.json``.
+t-interval over the seeds, and the differences to scratch and to random masking, paired by seed) and
+writes ``pretraining.json``.
 
 Every finished run leaves one JSON file in ``output``; a stopped benchmark goes on with the next.
 The answers to be known are those of all training questions, whatever the share.
@@ -17,23 +18,24 @@ import math
 import os
 import random
 import shutil
-import statistics
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from intervals import mean_and_interval
+
 import data_prep.pretraining
 import data_prep.tiny
 import data_prep.vqa
-from tbkin.config import TrainConfig, help_text, load_config, run_command, setting
+from tbkin.config import TrainConfig, choose, help_text, load_config, run_command, setting
+from tbkin.data.masking import FORMS
 from tbkin.data.prepared import read_split
 from tbkin.evaluation import EvalConfig, EvalData, evaluate_checkpoint
 from tbkin.files import new_folder, write_json, write_text
 from tbkin.train import train
 
-SCRATCH = "scratch"
-T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
+SCRATCH, RANDOM = BASELINES = ("scratch", "random")  # each is compared with those before it
 
 
 @dataclass
@@ -42,7 +44,7 @@ class BenchmarkConfig:
 
     output: str = setting("outputs/benchmark_pretraining", "folder for the world and all runs")
     methods: list[str] = setting(
-        [SCRATCH, "random", "graph"], "scratch, or a form of masking: graph, simple, random"
+        [SCRATCH, RANDOM, "graph"], f"{SCRATCH}, or a form of masking: {', '.join(FORMS)}"
     )
     seeds: list[int] = setting([0, 1, 2, 3, 4], "of weights, order, masks and the few questions")
     images: int = setting(1500, "pictures of the world")
@@ -55,7 +57,11 @@ class BenchmarkConfig:
     model: dict[str, Any] = setting({}, "settings of TBKINConfig")
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check names and ranges."""
+        for method in self.methods:
+            choose({SCRATCH: None, **FORMS}, method, "method")
+        if not self.methods or len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods must be distinct, at least one; got {self.methods}.")
         if not 0 < self.share <= 1:
             raise ValueError(f"share must be in (0, 1], got {self.share}.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
@@ -200,27 +206,31 @@ def learn(
 
 
 def summarize(scores: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
-    """Mean and 95 % t-interval of each method, and of its paired difference to scratch.
+    """Mean and 95 % t-interval of each method, and of its paired differences.
 
     Args:
         scores: method -> one score a seed, in the same order of seeds.
+
+    Returns:
+        Method -> ``scores``, ``mean``, ``half_width`` (None for one seed); ``over_scratch`` of all
+        but scratch, and ``over_random`` of the other forms of masking, each with ``mean`` and
+        ``half_width``.
     """
     summary = {}
     for method, values in scores.items():
         summary[method] = {"scores": values, **interval(values)}
-        if method != SCRATCH and SCRATCH in scores:
-            differences = [a - b for a, b in zip(values, scores[SCRATCH], strict=True)]
-            summary[method]["over_scratch"] = interval(differences)
+        for other in BASELINES:
+            if other == method:
+                break
+            if other in scores:
+                differences = [a - b for a, b in zip(values, scores[other], strict=True)]
+                summary[method][f"over_{other}"] = interval(differences)
     return summary
 
 
 def interval(values: list[float]) -> dict[str, float | None]:
     """``mean``, and ``half_width`` of its 95 % t-interval (None for one value)."""
-    half = None
-    if len(values) > 1:
-        t = T_95.get(len(values) - 1, 1.96)
-        half = t * statistics.stdev(values) / math.sqrt(len(values))
-    return {"mean": statistics.mean(values), "half_width": half}
+    return dict(zip(("mean", "half_width"), mean_and_interval(values), strict=True))
 
 
 def table(summary: dict[str, dict[str, Any]], config: BenchmarkConfig) -> str:
@@ -228,15 +238,18 @@ def table(summary: dict[str, dict[str, Any]], config: BenchmarkConfig) -> str:
     lines = [
         f"VQA accuracy on the test split in per cent, {100 * config.share:g} % of the training "
         f"pictures' questions, seeds {', '.join(map(str, config.seeds))}",
-        f"{'pre-training':<14}{'accuracy':>18}{'over scratch':>18}",
+        f"{'pre-training':<14}{'accuracy':>18}"
+        + "".join(f"{f'over {other}':>18}" for other in BASELINES),
     ]
     for method, row in summary.items():
-        difference = row.get("over_scratch")
-        lines.append(f"{method:<14}{_spell(row):>18}{_spell(difference) if difference else '':>18}")
+        cells = [row, *(row.get(f"over_{other}") for other in BASELINES)]
+        lines.append(f"{method:<14}" + "".join(f"{_spell(cell):>18}" for cell in cells).rstrip())
     return "\n".join(lines)
 
 
-def _spell(row: dict[str, Any]) -> str:
+def _spell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
     half = row["half_width"]
     return f"{row['mean']:.2f}" + ("" if half is None else f" ± {half:.2f}")
 

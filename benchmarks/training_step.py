@@ -4,7 +4,10 @@ Question answering with 12 layers of 768, 3,129 answers, batch 8, 20 tokens and 
 and backward, and the whole step with the optimiser, in float32 and with bfloat16 autocast. Beside
 them stands the machine's speed, a float32 matrix product. ``rosita=DIR`` (a checkout of
 github.com/MILVLG/rosita) runs the authors' network in the same rounds, with the optimiser that they
-fine-tune with. Prints a table, or with ``json=true`` one JSON object.
+fine-tune with; ours are then given as shares of its time too. At ROSITA's size the forward and
+backward pass that is known of the authors' code is printed as well, 1,550 ms where the matrix
+product ran at 205 GFLOP/s, scaled (*ours*) to the product of this run: a guide, not a measurement.
+Prints a table, or with ``json=true`` one JSON object.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.heads import TBKINForQuestionAnswering
 from tbkin.train import build_optimizer
 
+KNOWN_SECONDS, KNOWN_GFLOPS = 1.55, 205  # of ROSITA's code: forward + backward, and the product
+THEIRS = "ROSITA float32"
+PRODUCTS = 5  # matrix products a round
 TOKENS, REGIONS, FEATURES, ANSWERS, WORDS = 20, 36, 2048, 3129, 30522
 
 
@@ -42,6 +48,12 @@ class StepConfig:
     threads: int = setting(0, "of PyTorch; 0: its own choice")
     json: bool = setting(False, "print one JSON object instead of a table")
 
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name in ("batch_size", "layers", "rounds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}.")
+
 
 def main(arguments: list[str]) -> None:
     """Measure and print."""
@@ -55,20 +67,40 @@ def main(arguments: list[str]) -> None:
     if config.json:
         sys.stdout.write(json.dumps(result) + "\n")
         return
+    sys.stdout.write(table(result, config) + "\n")
+
+
+def table(result: dict[str, Any], config: StepConfig) -> str:
+    """The result as text."""
     lines = [
         f"batch {config.batch_size}, {TOKENS} + {REGIONS} positions, {result['threads']} threads, "
         f"matrix product {result['gflops']:.0f} GFLOP/s",
         f"{'':<22} {'forward + backward':>18} {'with optimiser':>15}",
     ]
-    lines += [
-        f"{name:<22} {1e3 * row['passes']:>15.0f} ms {1e3 * row['step']:>12.0f} ms"
-        for name, row in result["seconds"].items()
-    ]
-    sys.stdout.write("\n".join(lines) + "\n")
+    for name, row in result["seconds"].items():
+        times = result["times_rosita"].get(name)
+        beside = f"   {times['passes']:.2f} x, {times['step']:.2f} x {THEIRS}" if times else ""
+        lines.append(
+            f"{name:<22} {1e3 * row['passes']:>15.0f} ms {1e3 * row['step']:>12.0f} ms{beside}"
+        )
+    if result["rosita_scaled"] is not None:
+        scaled = 1e3 * result["rosita_scaled"]
+        lines.append(
+            f"{'ROSITA, scaled':<22} {scaled:>15.0f} ms{'':>15} (not measured: "
+            f"{1e3 * KNOWN_SECONDS:,.0f} ms at {KNOWN_GFLOPS} GFLOP/s, scaled to this product)"
+        )
+    return "\n".join(lines)
 
 
 def measure(config: StepConfig) -> dict[str, Any]:
-    """Median seconds of every variant, which take turns within a round."""
+    """Median seconds of every variant, which take turns within a round.
+
+    Returns:
+        ``seconds``: variant -> ``passes`` and ``step``; ``times_rosita``: the same of ours, each
+        divided by ROSITA's of the same round (empty where it is not run); ``rosita_scaled``:
+        seconds of ROSITA's passes, scaled from the known figure (None at another size);
+        ``gflops``, ``threads`` and ``rounds``.
+    """
     batch = make_batch(config.batch_size)
     ours = build_ours(config.layers)
     optimizer = build_optimizer([ours], OptimConfig())
@@ -76,14 +108,14 @@ def measure(config: StepConfig) -> dict[str, Any]:
     if config.rosita:
         theirs = build_theirs(Path(config.rosita), config.layers)
         adam = torch.optim.Adam(theirs.parameters(), lr=5e-5, betas=(0.9, 0.98), eps=1e-9)
-        variants["ROSITA float32"] = (lambda: their_loss(theirs, batch), adam)
+        variants[THEIRS] = (lambda: their_loss(theirs, batch), adam)
     variants["tbkin float32"] = (lambda: our_loss(ours, batch), optimizer)
     variants["tbkin bfloat16"] = (lambda: our_half_loss(ours, batch), optimizer)
 
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
     products = []
     for _ in range(config.rounds + 1):
-        products.append(gflops())
+        products += [gflops() for _ in range(PRODUCTS)]
         for name, (loss, optim) in variants.items():
             began = time.perf_counter()
             loss().backward()
@@ -91,18 +123,38 @@ def measure(config: StepConfig) -> dict[str, Any]:
             optim.step()
             optim.zero_grad()
             seconds[name].append((passed - began, time.perf_counter() - began))
+    kept = {name: rows[1:] for name, rows in seconds.items()}  # the first round warms up
+    speed = statistics.median(products[PRODUCTS:])
     return {
         "threads": torch.get_num_threads(),
         "rounds": config.rounds,
-        "gflops": statistics.median(products),
-        "seconds": {
-            name: {
-                "passes": statistics.median(row[0] for row in rows[1:]),
-                "step": statistics.median(row[1] for row in rows[1:]),
-            }
-            for name, rows in seconds.items()
+        "gflops": speed,
+        "seconds": {name: medians(rows) for name, rows in kept.items()},
+        "times_rosita": {
+            name: medians(
+                [
+                    (own[0] / their[0], own[1] / their[1])
+                    for own, their in zip(rows, kept[THEIRS], strict=True)
+                ]
+            )
+            for name, rows in kept.items()
+            if THEIRS in kept and name != THEIRS
         },
+        "rosita_scaled": rosita_scaled(config, speed),
     }
+
+
+def rosita_scaled(config: StepConfig, speed: float) -> float | None:
+    """Seconds of ROSITA's passes where the product runs at ``speed`` GFLOP/s; None if unknown."""
+    if (config.batch_size, config.layers) != (StepConfig.batch_size, StepConfig.layers):
+        return None
+    return KNOWN_SECONDS * KNOWN_GFLOPS / speed
+
+
+def medians(rows: list[tuple[float, float]]) -> dict[str, float]:
+    """The medians of (passes, step)."""
+    passes, step = (statistics.median(column) for column in zip(*rows, strict=True))
+    return {"passes": passes, "step": step}
 
 
 def build_ours(layers: int) -> nn.Module:

@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -8,17 +7,17 @@ import pytest
 from tbkin.config import run_command
 from tbkin.data.prepared import read_split
 
-FILE = Path(__file__).resolve().parents[2] / "benchmarks/pretraining.py"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmark_of_pretraining", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import pretraining
+
+    yield pretraining
+    for name in ("pretraining", "intervals"):
+        sys.modules.pop(name, None)
 
 
 def test_intervals_by_hand(benchmark):
@@ -29,6 +28,46 @@ def test_intervals_by_hand(benchmark):
     assert summary["graph"]["over_scratch"] == {"mean": 2.0, "half_width": 0.0}
     assert "over_scratch" not in summary["scratch"]
     assert benchmark.interval([4.0]) == {"mean": 4.0, "half_width": None}
+
+
+def test_forms_are_compared_with_random_masking_too(benchmark):
+    scores = {
+        "scratch": [50.0, 60.0, 70.0],
+        "random": [52.0, 61.0, 73.0],
+        "simple": [53.0, 62.0, 74.0],  # each seed one above random
+        "graph": [54.0, 65.0, 76.0],  # 2, 4, 3 above random: 3 ± 4.303 * 1 / sqrt(3)
+    }
+    summary = benchmark.summarize(scores)
+    assert summary["simple"]["over_random"] == {"mean": 1.0, "half_width": 0.0}
+    assert summary["graph"]["over_random"]["mean"] == 3.0
+    assert summary["graph"]["over_random"]["half_width"] == pytest.approx(2.484, abs=1e-3)
+    assert summary["random"]["over_scratch"]["mean"] == 2.0
+    assert "over_random" not in summary["random"]
+    assert "over_random" not in summary["scratch"]
+    lines = benchmark.table(summary, benchmark.BenchmarkConfig()).splitlines()
+    assert lines[1].split() == ["pre-training", "accuracy", "over", "scratch", "over", "random"]
+    assert lines[-1].endswith("3.00 ± 2.48")
+    assert lines[2].rstrip() == lines[2]
+    other = benchmark.summarize({"graph": [1.0], "random": [0.5]})  # in any order
+    assert other["graph"]["over_random"] == {"mean": 0.5, "half_width": None}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "methods=[rnadom]",
+            "unknown method 'rnadom'; choose from: graph, random, scratch, simple",
+        ),
+        ("methods=[graph,graph]", "methods must be distinct, at least one; got ['graph', 'graph']"),
+        ("methods=[]", "methods must be distinct, at least one; got []"),
+        ("seeds=[1,1]", "seeds must be distinct"),
+    ],
+)
+def test_wrong_settings_fail_at_once(benchmark, tmp_path, capsys, words, message):
+    assert run_command(benchmark.main, [f"output={tmp_path}/new", words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_short_run_goes_on_where_it_was(benchmark, tmp_path, capsys, monkeypatch):
