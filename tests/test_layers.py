@@ -14,6 +14,7 @@ LAYERS = [  # lowest first; a folder counts as one room
     ["tbkin.detectors", "tbkin.parsers", "tbkin.visualize", "tbkin.model"],
     ["tbkin.data"],
     ["tbkin.tasks"],
+    ["tbkin.starting_model"],
     ["tbkin.scoring_captions"],
     ["tbkin.scoring"],
     ["tbkin.evaluation"],  # scores what it predicted
