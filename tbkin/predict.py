@@ -31,9 +31,9 @@ from tbkin.detectors.precomputed import image_number
 from tbkin.graphs.build import build_scene_graph, join
 from tbkin.graphs.regions import Regions
 from tbkin.graphs.scene_graph import SceneGraph
-from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.heads import TBKINForQuestionAnswering
-from tbkin.model.selection import BLOCKS, SPARSE, select
+from tbkin.model.selection import BLOCKS, select
+from tbkin.model.wording import knowledge_in_words, selection_in_words
 from tbkin.visualize import Evidence, write_report
 from tbkin.visualize.attention import (
     MOST_REGIONS,
@@ -157,8 +157,8 @@ class Predictor:
             positions=attention.positions,
             answer_attention=weights.tolist(),
             answer_attention_kept=kept.tolist(),
-            selection=_selection(config),
-            knowledge=_selection_of_knowledge(config)
+            selection=selection_in_words(config),
+            knowledge=knowledge_in_words(config)
             if outputs.knowledge_kept is not None
             else "no graph",
             attention=attention,
@@ -379,36 +379,6 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
         "node_kept": evidence.node_kept,
         "edge_kept": evidence.edge_kept,
     }
-
-
-def _selection(config: TBKINConfig) -> str:
-    """The attention site's rule in words."""
-    if config.selection_rule == "none":
-        return "none"
-    layers = f"layers {config.selection_layers}" if config.selection_layers else "all layers"
-    blocks = f", {', '.join(config.selection_blocks)} only" if config.selection_blocks else ""
-    notes = ", in training only" if config.selection_phase == "train" else ""
-    if config.selection_learning != "none":
-        notes += ", learned a head"
-    if not config.selection_renormalize and config.selection_rule not in SPARSE:
-        notes += ", not renormalised"
-    return f"{_rule(config.selection_rule, config.selection_threshold)} in {layers}{blocks}{notes}"
-
-
-def _selection_of_knowledge(config: TBKINConfig) -> str:
-    """The knowledge site's rules in words: what it believes, and what it finds relevant."""
-    said = []
-    judges = config.region_labels and config.read_labels
-    if judges and config.credibility_rule != "none":
-        said.append(f"credibility {_rule(config.credibility_rule, config.credibility_threshold)}")
-    if config.knowledge_relevance:
-        said.append(f"relevance {_rule(config.knowledge_rule, config.knowledge_threshold)}")
-    return ", ".join(said) or "none"
-
-
-def _rule(rule: str, threshold: float) -> str:
-    """A rule, with its threshold if it has one."""
-    return rule if rule == "none" or rule in SPARSE else f"{rule} {threshold:g}"
 
 
 def _thresholds(learned: torch.Tensor | None) -> list[list[float] | None] | None:
