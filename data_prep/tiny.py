@@ -48,6 +48,7 @@ class TinyConfig:
     overwrite: bool = setting(False, "replace a world with other settings")
     wrong_labels: float = setting(0.05, "chance that a detected shape, colour or size is wrong")
     jitter: float = setting(2.0, "standard deviation of each edge of a detected box, in pixels")
+    box_noise: float = setting(0.0, "each edge also moves by up to this share of the side, evenly")
     false_boxes: float = setting(0.10, "boxes on background per true object, with random labels")
     missed_boxes: float = setting(0.0, "chance that an object is not detected")
     distractors: float = setting(0.0, "boxes anywhere per true object, with random labels")
@@ -61,6 +62,7 @@ class TinyConfig:
             ("questions_per_image", 1, 100),
             ("wrong_labels", 0, 1),
             ("jitter", 0, None),
+            ("box_noise", 0, 1),
             ("false_boxes", 0, None),
             ("missed_boxes", 0, 1),
             ("distractors", 0, None),

@@ -32,6 +32,7 @@ class Dials:
 
     wrong_labels: float = 0.05
     jitter: float = 2.0
+    box_noise: float = 0.0
     false_boxes: float = 0.10
     missed_boxes: float = 0.0
     distractors: float = 0.0
@@ -48,14 +49,14 @@ def detect(
     rng = {
         purpose: generator(seed, scene.split, scene.index, purpose)
         for purpose in (
-            *("labels", "scores", "jitter", "missed"),
+            *("labels", "scores", "jitter", "box noise", "missed"),
             *("false boxes", "distractors", "edges", "order"),
         )
     }
     found = []
     for thing in scene.things:
         labels, right = _read_labels(thing, dials.wrong_labels, rng["labels"])
-        box = _jittered(thing.box, dials.jitter, rng["jitter"])
+        box = _jittered(thing.box, dials, rng["jitter"], rng["box noise"])
         scores = _scores(right, rng["scores"])
         if rng["missed"].random() >= dials.missed_boxes:
             found.append(_detection(scene, box, labels, scores))
@@ -96,11 +97,16 @@ def _scores(right: list[bool], rng: np.random.Generator) -> list[float]:
 
 
 def _jittered(
-    box: tuple[int, int, int, int], jitter: float, rng: np.random.Generator
+    box: tuple[int, int, int, int],
+    dials: Dials,
+    jitter: np.random.Generator,
+    noise: np.random.Generator,
 ) -> list[float]:
     """Move each of the four edges; stay in the picture and at least ``MIN_SIDE`` wide and high."""
     x, y, width, height = box
-    left, top, right, bottom = np.array([x, y, x + width, y + height]) + jitter * rng.normal(size=4)
+    edges = np.array([x, y, x + width, y + height]) + dials.jitter * jitter.normal(size=4)
+    sides = np.array([width, height, width, height])
+    left, top, right, bottom = edges + dials.box_noise * sides * noise.uniform(-1, 1, size=4)
     left, right = _ordered(left, right, WIDTH)
     top, bottom = _ordered(top, bottom, HEIGHT)
     return [left, top, round(right - left, 2), round(bottom - top, 2)]

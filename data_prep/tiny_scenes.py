@@ -44,6 +44,7 @@ PURPOSES = (
     "distractors",
     "edges",
     "order",
+    "box noise",
 )
 
 

@@ -71,6 +71,7 @@ def test_dials_change_the_detector_only(world, tmp_path):
         tmp_path / "noisy",
         wrong_labels=0.5,
         jitter=5,
+        box_noise=0.3,
         false_boxes=1,
         missed_boxes=0.3,
         distractors=1,

@@ -82,6 +82,21 @@ def test_jitter_is_the_standard_deviation_of_an_edge():
     assert statistics.stdev(moved) == pytest.approx(1.5, abs=0.2)
 
 
+def test_box_noise_is_the_most_that_an_edge_moves_in_shares_of_the_side():
+    shares = []
+    for scene in SCENES:
+        dials = Dials(wrong_labels=0, jitter=0, false_boxes=0, box_noise=0.2)
+        for detection in detect(scene, 0, dials)[0]:
+            x, y, width, height = detection["bbox"]
+            nearest = max(scene.things, key=lambda t: shared_area(detection["bbox"], t.box)).box
+            shares += [(x - nearest[0]) / nearest[2], (y - nearest[1]) / nearest[3]]
+            shares.append((x + width - nearest[0] - nearest[2]) / nearest[2])
+    assert max(shares) <= 0.2 + 1e-3  # rounded to 0.01 pixels
+    assert min(shares) >= -0.2 - 1e-3
+    # Uniform on [-0.2, 0.2]: the standard deviation is 0.4 / sqrt(12).
+    assert statistics.stdev(shares) == pytest.approx(0.4 / 12**0.5, abs=0.01)
+
+
 def test_boxes_stay_in_the_picture_whatever_the_noise():
     for scene in SCENES[:40]:
         for detection in detect(scene, 0, Dials(jitter=60, false_boxes=1, distractors=1))[0]:
