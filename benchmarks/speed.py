@@ -23,7 +23,7 @@ from tbkin.data.processing_tbkin import TBKINProcessor
 from tbkin.data.vqa import VQADataset
 from tbkin.evaluation import EvalData
 from tbkin.model.heads import TBKINForQuestionAnswering
-from tbkin.train import build_optimizer
+from tbkin.optimization import build_optimizer
 
 
 @dataclass

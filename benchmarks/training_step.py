@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from tbkin.config import OptimConfig, help_text, load_config, run_command, setting
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.heads import TBKINForQuestionAnswering
-from tbkin.train import build_optimizer
+from tbkin.optimization import build_optimizer
 
 KNOWN_SECONDS, KNOWN_GFLOPS = 1.55, 205  # of ROSITA's code: forward + backward, and the product
 THEIRS = "ROSITA float32"

@@ -24,6 +24,10 @@ pretraining    captions (COCO's or others), pictures              prepared folde
                                                                   (``tbkin/data/prepared.py``)
 vqa            VQA 2.0 questions and annotations, pictures        prepared folder
                                                                   (``tbkin/data/prepared.py``)
+refcoco        RefCOCO / + / g in any of five layouts, pictures   prepared folder
+                                                                  (``tbkin/data/prepared.py``)
+overlap        a split and training sets, in their own files      a table; ids; perhaps a prepared
+                                                                  folder without shared pictures
 ============== ================================================== ============================
 
 Steps that take long (regions, scene_graphs) write numbered shards: a stopped run goes on where it

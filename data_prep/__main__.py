@@ -19,6 +19,8 @@ STEPS = {
     "draw": "scene graphs as a page or picture to look at",
     "pretraining": "captions and their pictures, ready to pre-train on",
     "vqa": "official VQA 2.0 files and pictures, ready to train on",
+    "refcoco": "RefCOCO, RefCOCO+ or RefCOCOg and pictures, ready to train on",
+    "overlap": "which pictures of a split are in a training set",
 }
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.regions import find_pictures
+from data_prep.regions import PICTURES, find_pictures
 from tbkin.detectors import DetectorSettings
+from tbkin.detectors.precomputed_names import image_number
 
 Row = dict[str, Any]
 
@@ -51,19 +54,50 @@ def pictures_of(splits: dict[str, list[Row]], folders: Sequence[str]) -> dict[st
     Raises:
         FileNotFoundError: pictures that are missing; nothing is left out silently.
     """
+    wanted = sorted({row["image_id"] for rows in splits.values() for row in rows})
+    return pictures_named(dict.fromkeys(wanted, ""), folders)
+
+
+def pictures_named(names: Mapping[int, str], folders: Sequence[str]) -> dict[str, Path]:
+    """Image id -> picture file, by the file name that a data set gives it.
+
+    Args:
+        names: image id -> file name, perhaps with folders. Where it is "" or ends in the id, as
+            COCO's do, the picture is the one whose name ends in that number.
+        folders: of pictures; an empty name is passed over.
+
+    Raises:
+        FileNotFoundError: pictures that are missing; nothing is left out silently.
+    """
     folders = [Path(name) for name in folders if name]
     if not folders:
         raise ValueError("data.images=[DIR] is needed when data.root is not set.")
-    found = find_pictures(folders)
-    wanted = sorted({row["image_id"] for rows in splits.values() for row in rows})
-    missing = [number for number in wanted if str(number) not in found]
+    numbered = find_pictures(folders)
+    own = {
+        number: Path(name).name
+        for number, name in names.items()
+        if name and image_number(Path(name)) != str(number)
+    }
+    called: dict[str, Path] = {}
+    if own:
+        for path in (path for folder in folders for path in sorted(folder.rglob("*"))):
+            if path.suffix.lower() in PICTURES:
+                called.setdefault(path.name, path)
+    found: dict[str, Path] = {}
+    missing = []
+    for number, name in names.items():
+        path = called.get(own[number]) if number in own else numbered.get(str(number))
+        if path is None:
+            missing.append(Path(name).name or f"a name ending in {number:012d}")
+        else:
+            found[str(number)] = path
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of {len(wanted)} pictures are not in "
-            f"{', '.join(str(folder) for folder in folders)} (first: a name ending in "
-            f"{missing[0]:012d}). Name the picture folders with data.images=[DIR,DIR]."
+            f"{len(missing)} of {len(names)} pictures are not in "
+            f"{', '.join(str(folder) for folder in folders)} (first: {missing[0]}). "
+            "Name the picture folders with data.images=[DIR,DIR]."
         )
-    return {str(number): found[str(number)] for number in wanted}
+    return found
 
 
 def with_boxes(detector: DetectorSettings, root: str) -> DetectorSettings:
@@ -76,3 +110,15 @@ def with_boxes(detector: DetectorSettings, root: str) -> DetectorSettings:
                 f"no {usual[detector.name]} in {root}; name the files with detector.boxes=[FILE]."
             )
     return detector
+
+
+def link_folder(source: Path, target: Path) -> None:
+    """A folder again, without its bytes where the disk allows: files get a second name."""
+    shutil.copytree(source, target, copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk
+        shutil.copy2(source, target)

@@ -1,7 +1,10 @@
 """Official VQA 2.0 files and pictures, ready to train on: ``tbkin prep vqa data.root=DIR``.
 
 Finds the files by their official names in ``data.root`` and the folders directly in it, or takes
-each by its own key. Without a validation file a share of the training pictures is held out.
+each by its own key: so VQA-CP's lists and GQA's files (both keys of a split name the same file).
+Files of official names are compared with the published numbers; differences are said and recorded,
+and refused with ``official=true``. Without a validation file a share of the training pictures is
+held out. The answers that can be learned are counted, or given with ``answers=FILE``.
 Writes ``output`` (``prepared/<name of root>`` by default): questions, answers, regions.
 """
 
@@ -11,23 +14,25 @@ import json
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_prep.official import hold_out, official_file, pictures_of, with_boxes
 from data_prep.regions import extract, make_way
 from tbkin.answers import build_answer_vocabulary, normalize_answer
 from tbkin.config import help_text, load_config, setting
 from tbkin.data.prepared import SCHEMA, default_output
-from tbkin.data.vqa_files import join, read_annotations, read_questions
+from tbkin.data.vqa_files import (
+    PUBLISHED,
+    SUBSETS,
+    join,
+    official_name,
+    read_annotations,
+    read_answer_list,
+    read_questions,
+)
 from tbkin.detectors import DetectorSettings, short_detector
 from tbkin.files import file_hash, new_folder, put_in_place, write_json, write_text
 
-SUBSETS = {  # split -> the official files' name for it
-    "train": "train2014",
-    "val": "val2014",
-    "test": "test2015",
-    "test-dev": "test-dev2015",
-}
 Row = dict[str, Any]
 
 
@@ -53,7 +58,13 @@ class VQAConfig:
     output: str = setting("", "folder to write; not set: prepared/<name of root>")
     overwrite: bool = setting(False, "replace a folder that is there")
     detector: DetectorSettings = field(default_factory=DetectorSettings)
-    min_answer_count: int = setting(9, "answers given to fewer training questions are not learned")
+    answers: str = setting(
+        "", "file with the answers to learn: JSON list, {answer: label} or [{answer: label}, …]"
+    )
+    min_answer_count: int = setting(
+        9, "without such a file: answers given to fewer training questions are not learned"
+    )
+    official: bool = setting(False, "refuse files that do not have the published numbers")
     val_share: float = setting(0.2, "training pictures held out when there is no validation file")
 
     def __post_init__(self) -> None:
@@ -77,16 +88,15 @@ def main(arguments: list[str]) -> None:
     if not make_way(output, config.overwrite):
         return
     files = find_files(config.data)
-    splits, held_out = read_splits(files, config.val_share)
+    labels: list[str] = []
+    if config.answers:
+        files["answers"] = Path(config.answers)
+        labels = given_answers(config.answers)
+    splits, held_out, counts = read_splits(files, config.val_share)
+    official_counts = compare_counts(files, counts, config.official)
     pictures = pictures_of(splits, config.data.images or [config.data.root])
-    labels = build_answer_vocabulary(
-        (row["multiple_choice_answer"] for row in splits["train"]), config.min_answer_count
-    )
     if not labels:
-        raise ValueError(
-            f"no answer occurs {config.min_answer_count} times in {files['train_annotations']}; "
-            "lower min_answer_count."
-        )
+        labels = counted_answers(splits["train"], config.min_answer_count, files)
     detector = with_boxes(config.detector, config.data.root)
     store = output.with_name(f"{output.name}.regions")  # the long part, which can be resumed
     if extract(pictures, detector, store, overwrite=config.overwrite) is None:
@@ -114,6 +124,7 @@ def main(arguments: list[str]) -> None:
                 }
                 for split, rows in splits.items()
             },
+            "official_counts": official_counts,
             "val_held_out_from_train": held_out,
             "answers": len(labels),
             "detector": asdict(detector),
@@ -130,18 +141,15 @@ def find_files(data: VQAFiles) -> dict[str, Path]:
     """
     given = {key: value for key, value in asdict(data).items() if key not in ("root", "images")}
     files: dict[str, Path] = {}
-    for split, subset in SUBSETS.items():
-        for kind, name in (
-            ("questions", f"v2_OpenEnded_mscoco_{subset}_questions.json"),
-            ("annotations", f"v2_mscoco_{subset}_annotations.json"),
-        ):
+    for split in SUBSETS:
+        for kind in ("questions", "annotations"):
             key = f"{split}_{kind}"
             if given.get(key):
                 files[key] = Path(given[key])
                 if not files[key].is_file():
                     raise FileNotFoundError(f"data.{key}: no file {given[key]}.")
             elif data.root and not any(given.values()):
-                found = official_file(Path(data.root), name)
+                found = official_file(Path(data.root), official_name(split, kind))
                 if found is not None:
                     files[key] = found
     if "train_questions" not in files or "train_annotations" not in files:
@@ -154,22 +162,35 @@ def find_files(data: VQAFiles) -> dict[str, Path]:
     return files
 
 
-def read_splits(files: dict[str, Path], val_share: float) -> tuple[dict[str, list[Row]], bool]:
-    """The questions of every split, and whether validation was held out from training."""
+class Splits(NamedTuple):
+    """What the files hold.
+
+    Attributes:
+        rows: split -> its questions, with answers where they are known.
+        held_out: whether validation was held out from training.
+        counts: split -> number of ``questions`` and ``answers`` in its files.
+    """
+
+    rows: dict[str, list[Row]]
+    held_out: bool
+    counts: dict[str, dict[str, int]]
+
+
+def read_splits(files: dict[str, Path], val_share: float) -> Splits:
+    """The questions of every split that has files."""
     splits: dict[str, list[Row]] = {}
+    counts: dict[str, dict[str, int]] = {}
     for split in SUBSETS:
         questions = files.get(f"{split}_questions")
         annotations = files.get(f"{split}_annotations")
         if questions is None:
             continue
         rows = read_questions(questions)
+        counts[split] = {"questions": len(rows)}
         if annotations is not None:
-            joined = join(
-                rows,
-                read_annotations(annotations),
-                questions_path=questions,
-                annotations_path=annotations,
-            )
+            answered = read_annotations(annotations)
+            counts[split]["answers"] = sum(len(row["answers"]) for row in answered)
+            joined = join(rows, answered, questions_path=questions, annotations_path=annotations)
             rows = list(joined.values())
         if not rows:
             raise ValueError(f"{questions} holds no questions for split {split!r}; fetch it again.")
@@ -177,7 +198,75 @@ def read_splits(files: dict[str, Path], val_share: float) -> tuple[dict[str, lis
     held_out = "val" not in splits
     if held_out:
         splits["train"], splits["val"] = hold_out(splits["train"], val_share)
-    return splits, held_out
+    return Splits(splits, held_out, counts)
+
+
+def compare_counts(
+    files: dict[str, Path], counts: dict[str, dict[str, int]], demanded: bool
+) -> dict[str, dict[str, int]]:
+    """Compare files of official names with the published numbers (cuts of the files are usual).
+
+    Args:
+        files: of :func:`find_files`.
+        counts: of :func:`read_splits`.
+        demanded: whether a difference, or a file that cannot be compared, is an error rather than
+            a line on stderr.
+
+    Returns:
+        ``train_questions``, ``train_answers`` … -> ``{"found", "published"}``, as far as known.
+    """
+    compared = {}
+    unknown = []
+    for split, found in counts.items():
+        for what, number in found.items():
+            kind = "annotations" if what == "answers" else what
+            path = files[f"{split}_{kind}"]
+            published = PUBLISHED.get(split, {}).get(what)
+            if published and path.name.removesuffix(".gz") == official_name(split, kind):
+                compared[f"{split}_{what}"] = {"found": number, "published": published}
+            else:
+                unknown.append(str(path))
+    differences = [
+        f"{name} {pair['found']:,} of {pair['published']:,}"
+        for name, pair in compared.items()
+        if pair["found"] != pair["published"]
+    ]
+    if demanded and (differences or unknown):
+        no_number = f"no published number is known for: {', '.join(unknown)}" if unknown else ""
+        raise ValueError(
+            f"official=true: {'; '.join(filter(None, [', '.join(differences), no_number]))}; fetch "
+            "the files from https://visualqa.org/download.html again, or leave official=true out."
+        )
+    if differences:
+        sys.stderr.write(
+            f"note: not the published numbers of VQA 2.0: {', '.join(differences)} "
+            "(official=true refuses this)\n"
+        )
+    return compared
+
+
+def given_answers(path: str) -> list[str]:
+    """The answers of a file; stderr says if some can never be a training target."""
+    labels = read_answer_list(path)
+    others = [label for label in labels if normalize_answer(label) != label]
+    if others:
+        sys.stderr.write(
+            f"note: {len(others)} of {len(labels)} answers of {path} are not spelled as the "
+            f"official script normalises answers (first: {others[0]!r}), so no training target has "
+            "them; the model keeps their places.\n"
+        )
+    return labels
+
+
+def counted_answers(train: list[Row], min_count: int, files: dict[str, Path]) -> list[str]:
+    """The answers that enough training questions have."""
+    labels = build_answer_vocabulary((row["multiple_choice_answer"] for row in train), min_count)
+    if not labels:
+        raise ValueError(
+            f"no answer occurs {min_count} times in {files['train_annotations']}; lower "
+            "min_answer_count."
+        )
+    return labels
 
 
 def _answerable(rows: list[Row], labels: list[str]) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'  # apostrophe, colon and period are not in the official set
 ARTICLES = frozenset({"a", "an", "the"})
@@ -56,6 +57,11 @@ _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")
 
 
+# Millions of answers have few spellings: the results for the latest ones are kept.
+_remember = lru_cache(maxsize=1 << 16)
+
+
+@_remember
 def normalize_answer(text: str) -> str:
     """Spell an answer as the official evaluation compares it: ``"Two dogs."`` -> ``"2 dogs"``.
 
@@ -67,11 +73,26 @@ def normalize_answer(text: str) -> str:
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
 
 
+@_remember
+def normalize_answer_as_mmf(text: str) -> str:
+    """Spell an answer as the toolkit MMF does: ``"yes,sir"`` -> ``"yessir"``.
+
+    Lower case; every comma and question mark deleted and every ``'s`` set apart; the rest is
+    :func:`normalize_answer`. So ``"it's"`` -> ``"it 's"``, while a missing apostrophe is still put
+    back in one piece: ``"whats"`` -> ``"what's"``.
+
+    Source: what facebookresearch/mmf's ``EvalAIAnswerProcessor`` does; the words are ours.
+    """
+    return normalize_answer(text.lower().replace(",", "").replace("?", "").replace("'s", " 's"))
+
+
+@_remember
 def normalize_spaces(text: str) -> str:
     """Newlines and tabs become spaces; none are left at the ends."""
     return text.replace("\n", " ").replace("\t", " ").strip()
 
 
+@_remember
 def normalize_punctuation(text: str) -> str:
     """Delete a mark, or put a space for it; drop periods that no digit follows.
 
@@ -124,6 +145,20 @@ def soft_targets(answers: list[str]) -> dict[str, float]:
     """
     counts = Counter(map(normalize_answer, answers))
     return {answer: soft_score(count, len(answers)) for answer, count in counts.most_common()}
+
+
+def answer_frequencies(answers: list[str]) -> dict[str, float]:
+    """How large a share of the annotators gave each answer of one question.
+
+    Args:
+        answers: one raw answer an annotator, ten in VQA 2.0.
+
+    Returns:
+        Normalised answer -> count / annotators in (0, 1], adding up to 1; ordered as in
+        :func:`soft_targets`.
+    """
+    counts = Counter(map(normalize_answer, answers))
+    return {answer: count / len(answers) for answer, count in counts.most_common()}
 
 
 def build_answer_vocabulary(answers: Iterable[str], min_count: int, max_size: int = 0) -> list[str]:

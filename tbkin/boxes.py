@@ -25,6 +25,18 @@ def xyxy_to_xywh(boxes: Tensor) -> Tensor:
     return torch.cat([corner, opposite - corner], dim=-1)
 
 
+def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """(…, 4) centre x and y, width, height -> (…, 4) left, top, right, bottom; any unit."""
+    centre, size = boxes.split(2, dim=-1)
+    return torch.cat([centre - size / 2, centre + size / 2], dim=-1)
+
+
+def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
+    """(…, 4) left, top, right, bottom -> (…, 4) centre x and y, width, height; any unit."""
+    corner, opposite = boxes.split(2, dim=-1)
+    return torch.cat([(corner + opposite) / 2, opposite - corner], dim=-1)
+
+
 def clip_boxes(boxes: Tensor, width: float, height: float) -> Tensor:
     """(N, 4) xyxy pixels, cut to a picture of ``width`` x ``height`` pixels."""
     limit = boxes.new_tensor([width, height, width, height])
@@ -47,23 +59,68 @@ def box_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
     Args:
         boxes: (…, N, 4) xyxy, any unit.
-        others: (…, M, 4) xyxy, the same unit. Box by box, ``boxes[:, None]`` and
-            ``others[:, None]`` give (N, 1, 1).
+        others: (…, M, 4) xyxy, the same unit.
 
     Returns:
         (…, N, M) in [0, 1]; 0 where both boxes are empty. Sizes are plain differences, without the
         "+ 1 pixel" of older detectors, which :func:`inclusive_box_iou` has.
     """
-    # Width and height apart: half the memory traffic of (N, M, 2) corners, which NMS feels.
-    left = torch.maximum(boxes[..., :, None, 0], others[..., None, :, 0])
-    top = torch.maximum(boxes[..., :, None, 1], others[..., None, :, 1])
-    right = torch.minimum(boxes[..., :, None, 2], others[..., None, :, 2])
-    bottom = torch.minimum(boxes[..., :, None, 3], others[..., None, :, 3])
+    return paired_box_iou(boxes[..., :, None, :], others[..., None, :, :])
+
+
+def paired_box_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """:func:`box_iou` of each box with its own partner.
+
+    Args:
+        boxes: (…, 4) xyxy, any unit.
+        others: (…, 4) xyxy, the same unit; shapes are broadcast.
+
+    Returns:
+        (…) in [0, 1].
+    """
+    return _share(*_overlap(boxes, others))
+
+
+def paired_generalized_box_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    r"""Generalised IoU of each box with its own partner: it tells near from far without overlap.
+
+    .. math::
+        \mathrm{IoU}(A, B) - \frac{|C| - |A \cup B|}{|C|}
+
+    with :math:`C` the smallest box around both.
+
+    Source: Rezatofighi et al., "Generalized Intersection over Union" (arXiv:1902.09630).
+
+    Args:
+        boxes: (…, 4) xyxy, any unit.
+        others: (…, 4) xyxy, the same unit; shapes are broadcast.
+
+    Returns:
+        (…) in [-1, 1], at most the IoU; 0 where even the box around both is empty (*ours*; the
+        paper leaves that open).
+    """
+    shared, union = _overlap(boxes, others)
+    corner = torch.minimum(boxes[..., :2], others[..., :2])
+    around = (torch.maximum(boxes[..., 2:], others[..., 2:]) - corner).prod(dim=-1)
+    return _share(shared, union) - _share(around - union, around)
+
+
+def _overlap(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Area of the intersection and of the union of (…, 4) xyxy boxes, pair by pair."""
+    # Width and height apart: half the memory traffic of (…, 2) corners, which NMS feels.
+    left = torch.maximum(boxes[..., 0], others[..., 0])
+    top = torch.maximum(boxes[..., 1], others[..., 1])
+    right = torch.minimum(boxes[..., 2], others[..., 2])
+    bottom = torch.minimum(boxes[..., 3], others[..., 3])
     shared = (right - left).clamp(min=0) * (bottom - top).clamp(min=0)
     area = (boxes[..., 2:] - boxes[..., :2]).prod(dim=-1)
     other_area = (others[..., 2:] - others[..., :2]).prod(dim=-1)
-    union = area[..., :, None] + other_area[..., None, :] - shared
-    return torch.where(union > 0, shared / union.clamp(min=1e-12), torch.zeros_like(shared))
+    return shared, area + other_area - shared
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    """``part / whole``; 0, with a gradient of 0, where there is no whole."""
+    return torch.where(whole > 0, part / whole.clamp(min=1e-12), torch.zeros_like(part))
 
 
 def inclusive_box_iou(boxes: Tensor, others: Tensor) -> Tensor:
@@ -79,7 +136,12 @@ def inclusive_box_iou(boxes: Tensor, others: Tensor) -> Tensor:
     Returns:
         (…, N, M) in [0, 1].
     """
-    return box_iou(_with_last_pixel(boxes), _with_last_pixel(others))
+    return box_iou(with_last_pixel(boxes), with_last_pixel(others))
+
+
+def with_last_pixel(boxes: Tensor) -> Tensor:
+    """(…, 4) xyxy pixels, last ones included -> (…, 4) xyxy of the edges behind these pixels."""
+    return boxes + boxes.new_tensor([0, 0, 1, 1])
 
 
 def encode_boxes(boxes: Tensor, targets: Tensor) -> Tensor:
@@ -102,8 +164,8 @@ def encode_boxes(boxes: Tensor, targets: Tensor) -> Tensor:
     Returns:
         (…, 4) deltas, no unit.
     """
-    centre, size = _centre_and_size(_with_last_pixel(boxes))
-    target_centre, target_size = _centre_and_size(_with_last_pixel(targets))
+    centre, size = xyxy_to_cxcywh(with_last_pixel(boxes)).split(2, dim=-1)
+    target_centre, target_size = xyxy_to_cxcywh(with_last_pixel(targets)).split(2, dim=-1)
     deltas = torch.cat([(target_centre - centre) / size, torch.log(target_size / size)], dim=-1)
     return deltas / deltas.new_tensor(DELTA_SCALES)
 
@@ -122,21 +184,9 @@ def decode_boxes(deltas: Tensor, boxes: Tensor) -> Tensor:
     Returns:
         (…, 4) xyxy pixels; they may leave the picture.
     """
-    centre, size = _centre_and_size(_with_last_pixel(boxes))
+    centre, size = xyxy_to_cxcywh(with_last_pixel(boxes)).split(2, dim=-1)
     move, growth = (deltas * deltas.new_tensor(DELTA_SCALES)).split(2, dim=-1)
-    centre, size = centre + move * size, torch.exp(growth) * size
-    return torch.cat([centre - size / 2, centre + size / 2], dim=-1)
-
-
-def _with_last_pixel(boxes: Tensor) -> Tensor:
-    """(…, 4) xyxy, last pixels included -> (…, 4) xyxy of the edges behind these pixels."""
-    return boxes + boxes.new_tensor([0, 0, 1, 1])
-
-
-def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """(…, 4) xyxy -> (…, 2) centre and (…, 2) width, height."""
-    corner, opposite = boxes.split(2, dim=-1)
-    return (corner + opposite) / 2, opposite - corner
+    return cxcywh_to_xyxy(torch.cat([centre + move * size, torch.exp(growth) * size], dim=-1))
 
 
 def nms(boxes: Tensor, scores: Tensor, threshold: float, classes: Tensor | None = None) -> Tensor:

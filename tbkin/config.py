@@ -156,6 +156,7 @@ class DataConfig:
     root: str = setting(
         "data/tiny", "folder with the official files, or the folder `tbkin prep` made of them"
     )
+    roots: dict[str, str] = setting({}, "of a task of several parts: part -> folder; else root")
     train_split: str = setting("train", "split to learn from")
     val_split: str = setting("val", "split that chooses the best checkpoint")
     parser: str = setting(
@@ -178,11 +179,19 @@ class DataConfig:
 
 @dataclasses.dataclass
 class OptimConfig:
-    """AdamW with linear warm-up and linear decay to zero."""
+    """AdamW and the schedule of its learning rate, see tbkin/optimization.py."""
 
     lr: float = setting(4e-4, "peak learning rate")
+    betas: list[float] = setting([0.9, 0.98], "of Adam: decay of its two running means")
+    eps: float = setting(1e-8, "of Adam: added to the root of the second mean")
     weight_decay: float = setting(0.01, "decoupled; not on biases, norms and embeddings")
+    schedule: Literal["linear", "steps"] = setting(
+        "linear", "linear: rises, then falls to 0; steps: ROSITA's, in quarters, then decay_epochs"
+    )
     warmup_ratio: float = setting(0.05, "share of the run that the learning rate rises")
+    decay_epochs: list[int] = setting(
+        [], "of schedule=steps: epochs (the first is 0) from whose start the rate is a tenth"
+    )
     max_grad_norm: float = setting(1.0, "gradients are clipped to this norm")
     gradient_accumulation_steps: int = setting(1, "batches a step")
 
@@ -190,6 +199,17 @@ class OptimConfig:
         """Check ranges."""
         if self.lr <= 0:
             raise ValueError(f"optim.lr must be > 0, got {self.lr}.")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optim.betas must be two numbers in [0, 1), got {self.betas}.")
+        if self.eps <= 0:
+            raise ValueError(f"optim.eps must be > 0, got {self.eps}.")
+        if self.decay_epochs and self.schedule != "steps":
+            raise ValueError(
+                f"optim.decay_epochs={self.decay_epochs} needs optim.schedule=steps; without it "
+                "set optim.decay_epochs=[]."
+            )
+        if any(epoch < 1 for epoch in self.decay_epochs):
+            raise ValueError(f"optim.decay_epochs must be >= 1, got {self.decay_epochs}.")
         if not 0 <= self.warmup_ratio < 1:
             raise ValueError(f"optim.warmup_ratio must be in [0, 1), got {self.warmup_ratio}.")
         if self.max_grad_norm <= 0:

@@ -30,15 +30,17 @@ class JsonStream:
     Args:
         path: a UTF-8 file, plain or gzip (told by its first bytes); a byte-order mark is skipped.
         chunk: characters to read at a time, at least.
+        mend: how a user gets a good file; ends each message.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: while reading, text that is not JSON; names the file and the place.
     """
 
-    def __init__(self, path: Path, chunk: int = 1 << 20):
+    def __init__(self, path: Path, chunk: int = 1 << 20, mend: str = ""):
+        self._dot = f"; {mend}." if mend else "."
         if not path.is_file():
-            raise FileNotFoundError(f"no file {path}.")
+            raise FileNotFoundError(f"no file {path}{self._dot}")
         self.path = path
         self._chunk = chunk
         self._file = _open(path)
@@ -146,9 +148,9 @@ class JsonStream:
         try:
             text = self._file.read(max(self._chunk, waiting))
         except UnicodeDecodeError as error:
-            raise ValueError(f"{self.path} is not UTF-8 text: {error}.") from error
+            raise ValueError(f"{self.path} is not UTF-8 text: {error}{self._dot}") from error
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"{self.path} is damaged: {error}.") from error
+            raise ValueError(f"{self.path} is damaged: {error}{self._dot}") from error
         if not text:
             return False  # with every place in the buffer as it was
         self._before += self._at
@@ -157,7 +159,8 @@ class JsonStream:
 
     def _error(self, what: str, place: int) -> ValueError:
         return ValueError(
-            f"{self.path} is not the JSON expected: {what} at character {self._before + place}."
+            f"{self.path} is not the JSON expected: {what} at character "
+            f"{self._before + place}{self._dot}"
         )
 
 

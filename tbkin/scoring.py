@@ -1,7 +1,9 @@
 """Score a prediction file by the official rule of its benchmark; needs no model.
 
 tbkin score vqa predictions=FILE questions=FILE annotations=FILE [rule=legacy] [json=true]
+tbkin score vqa_submission predictions=FILE questions=FILE [json=true]
 tbkin score captions predictions=FILE gold=FILE [matching=lemma] [json=true]
+tbkin score grounding predictions=FILE gold=FILE [iou=plus_one] [comparison=gt] [json=true]
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from tbkin.config import choose, help_text, load_config, run_command, setting
 from tbkin.data.vqa_files import join, read_annotations, read_json, read_questions
 from tbkin.metrics.vqa_accuracy import RULES, baselines, score_predictions
 from tbkin.scoring_captions import score_captions
+from tbkin.scoring_grounding import score_grounding
+from tbkin.scoring_submission import score_submission
 
 
 @dataclasses.dataclass
@@ -28,7 +32,7 @@ class VQAScoreConfig:
     train_annotations: str | None = setting(
         None, "annotations that the baselines learn from; without: those that are scored"
     )
-    rule: str = setting("official", f"version of the official script: {' or '.join(RULES)}")
+    rule: str = setting("official", f"whose script is followed: {', '.join(RULES)}")
     json: bool = setting(False, "print one JSON object, unrounded, instead of a table")
 
     def __post_init__(self) -> None:
@@ -143,7 +147,12 @@ def _plain(doc: str | None) -> str:
     return "\n".join(line.removeprefix("    ") for line in (doc or "").splitlines())
 
 
-SCORES: dict[str, Callable[[list[str]], None]] = {"captions": score_captions, "vqa": score_vqa}
+SCORES: dict[str, Callable[[list[str]], None]] = {
+    "captions": score_captions,
+    "grounding": score_grounding,
+    "vqa": score_vqa,
+    "vqa_submission": score_submission,
+}
 
 
 if __name__ == "__main__":

@@ -3,18 +3,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from tbkin.boxes import (
     box_geometry,
     box_iou,
     clip_boxes,
+    cxcywh_to_xyxy,
     decode_boxes,
     encode_boxes,
     inclusive_box_iou,
     nms,
     normalize_boxes,
+    paired_box_iou,
+    paired_generalized_box_iou,
+    with_last_pixel,
     xywh_to_xyxy,
+    xyxy_to_cxcywh,
     xyxy_to_xywh,
 )
 
@@ -35,6 +42,14 @@ def test_xywh_and_xyxy_are_inverse_also_for_no_box():
     boxes = random_boxes(7)
     assert torch.allclose(xywh_to_xyxy(xyxy_to_xywh(boxes)), boxes)
     assert xywh_to_xyxy(torch.zeros(0, 4)).shape == (0, 4)
+
+
+def test_centres_worked_by_hand_and_back():
+    # 3 x 4 from (10, 20): its centre is 1.5 and 2 further.
+    assert xyxy_to_cxcywh(torch.tensor([10.0, 20, 13, 24])).tolist() == [11.5, 22, 3, 4]
+    assert cxcywh_to_xyxy(torch.tensor([11.5, 22, 3, 4])).tolist() == [10, 20, 13, 24]
+    boxes = random_boxes(6).view(2, 3, 4)
+    assert torch.allclose(cxcywh_to_xyxy(xyxy_to_cxcywh(boxes)), boxes, atol=1e-5)
 
 
 def test_clip_cuts_each_side_at_its_own_limit():
@@ -115,6 +130,78 @@ def test_iou_of_a_batch_is_that_of_each_picture_and_may_pair_rows(function):
 def test_inclusive_iou_worked_by_hand(box, other, expected):
     iou = inclusive_box_iou(torch.tensor([box]).float(), torch.tensor([other]).float())
     assert iou.tolist() == [pytest.approx([expected])]
+
+
+GENERALIZED = [
+    ([0, 0, 2, 2], [0, 0, 2, 2], 1.0),  # the same box
+    ([0, 0, 2, 2], [1, 0, 3, 2], 2 / 6),  # the box around both is their union: the IoU
+    ([0, 0, 4, 4], [1, 1, 3, 3], 4 / 16),  # likewise
+    ([0, 0, 2, 2], [1, 1, 3, 3], 1 / 7 - 2 / 9),  # 1 of 7 shared; 9 - 7 of 9 around are neither
+    ([0, 0, 2, 2], [2, 0, 4, 2], 0.0),  # side by side, nothing between
+    ([0, 0, 1, 1], [3, 3, 4, 4], -14 / 16),  # far apart: 2 of 16
+    ([1, 1, 1, 1], [1, 1, 1, 1], 0.0),  # nothing around nothing, not nan
+    ([0, 0, 0, 0], [1, 1, 1, 1], -1.0),  # both empty, far apart
+]
+
+
+@pytest.mark.parametrize(("box", "other", "expected"), GENERALIZED)
+def test_generalized_iou_worked_by_hand(box, other, expected):
+    iou = paired_generalized_box_iou(torch.tensor(box).double(), torch.tensor(other).double())
+    assert iou.item() == pytest.approx(expected)
+
+
+def boxes_of(largest):
+    """Strategy: (N, 2, 4) float64, pairs of boxes with corners on a grid of quarters."""
+    corner = st.integers(0, 4 * largest)
+    box = st.tuples(corner, corner, corner, corner).map(
+        lambda c: [min(c[0], c[2]), min(c[1], c[3]), max(c[0], c[2]), max(c[1], c[3])]
+    )
+    pairs = st.lists(st.tuples(box, box), min_size=1, max_size=5)
+    return pairs.map(lambda rows: torch.tensor(rows, dtype=torch.float64) / 4)
+
+
+@given(boxes_of(20))
+def test_paired_ious_agree_with_the_table_of_all_pairs(pairs):
+    boxes, others = pairs.unbind(dim=1)
+    table = box_iou(boxes, others)
+    assert torch.equal(paired_box_iou(boxes, others), table.diagonal())
+    assert torch.equal(paired_box_iou(boxes[:, None], others), table)
+    inclusive = paired_box_iou(with_last_pixel(boxes), with_last_pixel(others))
+    assert torch.equal(inclusive, inclusive_box_iou(boxes, others).diagonal())
+
+
+@given(boxes_of(20), st.integers(-50, 50), st.sampled_from([0.25, 2, 64]))
+def test_what_generalized_iou_always_is(pairs, shift, scale):
+    boxes, others = pairs.unbind(dim=1)
+    iou = paired_generalized_box_iou(boxes, others)
+    assert torch.equal(iou, paired_generalized_box_iou(others, boxes))
+    assert (iou <= paired_box_iou(boxes, others)).all()
+    assert ((iou >= -1) & (iou <= 1)).all()
+    moved = paired_generalized_box_iou((boxes + shift) * scale, (others + shift) * scale)
+    assert torch.allclose(moved, iou, rtol=0, atol=1e-12)
+    flat = (boxes[:, 2:] <= boxes[:, :2]).any(dim=1)
+    assert torch.equal(paired_generalized_box_iou(boxes, boxes) == 1, ~flat)
+
+
+def test_generalized_iou_falls_with_the_distance_and_has_a_gradient_there():
+    box = torch.tensor([0.0, 0, 2, 2])
+    others = torch.tensor([[3.0, 0, 5, 2], [6, 0, 8, 2], [60, 0, 62, 2]], requires_grad=True)
+    iou = paired_generalized_box_iou(box, others)
+    assert iou.tolist() == sorted(iou.tolist(), reverse=True)
+    iou.sum().backward()
+    assert (others.grad[:, 0] < 0).all()  # the further left the better
+    plain = others.detach().requires_grad_()
+    paired_box_iou(box, plain).sum().backward()
+    assert plain.grad.abs().max() == 0
+
+
+def test_gradients_of_ious_are_those_of_finite_differences_and_never_nan():
+    boxes, others = random_boxes(6).double().requires_grad_(), random_boxes(6, seed=1).double()
+    assert torch.autograd.gradcheck(paired_generalized_box_iou, (boxes, others))
+    assert torch.autograd.gradcheck(paired_box_iou, (boxes, others))
+    empty = torch.zeros(2, 4, requires_grad=True)
+    paired_generalized_box_iou(empty, torch.tensor([[0.0, 0, 0, 0], [0, 0, 1, 1]])).sum().backward()
+    assert empty.grad.isfinite().all()
 
 
 def test_inclusive_iou_counts_pixels():

@@ -80,6 +80,13 @@ def test_the_older_rule(files, capsys):
     assert result["overall"] == pytest.approx(260 / 3)
 
 
+def test_the_rule_of_mmf(files, capsys):
+    # Ten times "2" is what "two" is spelled as, which the current script leaves alone.
+    result = printed_json([*files, "rule=mmf"], capsys)
+    assert result["rule"] == "mmf"
+    assert result["overall"] == pytest.approx(260 / 3)
+
+
 def test_baselines_of_the_scored_file_say_so(files, capsys):
     # Commonest: 2, no, yes tie -> "2": 0, 0, 1. By type: "no" (0, 1) and "2" (1).
     assert printed_json(files, capsys)["baselines"] == {
@@ -171,14 +178,14 @@ def test_files_that_are_missing_or_not_json(files, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "needs a benchmark; choose from: captions, vqa"),
-        (["vqaa"], "unknown benchmark 'vqaa'; choose from: captions, vqa"),
+        ([], "needs a benchmark; choose from: captions, grounding, vqa"),
+        (["vqaa"], "unknown benchmark 'vqaa'; choose from: captions, grounding, vqa"),
         (["vqa"], "predictions is missing; add predictions=FILE"),
         (["vqa", "predictions=p", "questions=q"], "annotations is missing"),
         (["vqa", "prediction=p"], "unknown setting 'prediction'; did you mean 'predictions'"),
         (
             ["vqa", "predictions=p", "questions=q", "annotations=a", "rule=new"],
-            "unknown rule 'new'; choose from: legacy, official",
+            "unknown rule 'new'; choose from: legacy, mmf, official",
         ),
     ],
 )

@@ -9,8 +9,15 @@
 ``region_scores``             (B, R)     the detector's confidence
 ``attribute_label_ids``       (B, V, K)  token ids of attribute nodes' names, padded
 ``attribute_mask``            (B, V)     1 = real node
+``picture_sizes``             (B, 2)     width and height in pixels
 ``labels``                    (B, A)     soft scores of the answers, if the examples have them
-``question_ids``              (B,)       if the examples have them
+``answer_frequencies``        (B, A)     share of the annotators who gave each answer, likewise
+``label_valid``               (B,)       False for what is no question; only if there is such
+``question_ids``              (B,)       -1 for what is no question
+``sentence_ids``              (B,)       of grounding; -1 for what is no expression
+``target_boxes``              (B, 4)     xyxy in [0, 1] of what an expression means; else 0
+``rank_labels``               (B, R)     which regions cover it, see ``objectives/grounding.py``;
+                                         also ``box_labels`` (B, R, 4), ``box_label_mask`` (B, R)
 ``word_labels``               (B, T)     of pre-training: ids of the hidden tokens, -100 elsewhere
 ``feature_labels``            (B, R, F)  likewise: the features before they were hidden
 ``region_targets``            (B, R)     True where a region must be restored
@@ -37,6 +44,8 @@ from torch_geometric.data import Data
 from tbkin.data.processing_tbkin import Example
 from tbkin.graphs.kinds import NUM_KINDS
 from tbkin.objectives.masked import NOT_MASKED
+
+NO_ID = -1  # of what is no question, or no expression, in a batch of both
 
 
 class Collator:
@@ -70,20 +79,39 @@ class Collator:
                 [example["attribute_label_ids"] for example in examples], self.pad
             ),
             "attribute_mask": _mask(torch.tensor(attributes), max(attributes)),
+            "picture_sizes": torch.stack([example["picture_size"] for example in examples]),
         }
         sizes = (input_ids.shape[1], max(regions), max(attributes))
         batch["graph"] = collate_graphs(examples, sizes)
-        if "question_id" in examples[0]:
-            batch["question_ids"] = torch.tensor([example["question_id"] for example in examples])
+        for name in ("question_id", "sentence_id"):
+            if name in examples[0]:
+                batch[f"{name}s"] = torch.tensor([example[name] for example in examples])
+        if "rank_labels" in examples[0]:
+            for name in ("rank_labels", "box_labels", "box_label_mask"):
+                batch[name] = _pad_rows([example[name] for example in examples])
+            batch["target_boxes"] = torch.stack([example["target_box"] for example in examples])
         if self.answers and "answer_scores" in examples[0]:
-            labels = torch.zeros(len(examples), self.answers)
-            for row, example in enumerate(examples):
-                for answer, score in example["answer_scores"].items():
-                    labels[row, answer] = score
-            batch["labels"] = labels
+            for field, name in (
+                ("labels", "answer_scores"),
+                ("answer_frequencies", "answer_frequencies"),
+            ):
+                parts = [example.get(name, {}) for example in examples]
+                batch[field] = _answer_rows(parts, self.answers)
+            asked = batch["question_ids"] != NO_ID
+            if not asked.all():
+                batch["label_valid"] = asked
         if "word_labels" in examples[0]:
             batch |= _hidden(examples)
         return batch
+
+
+def _answer_rows(parts: list[dict[int, float]], answers: int) -> Tensor:
+    """B times {answer: value} -> (B, A), zeros elsewhere."""
+    rows = torch.zeros(len(parts), answers)
+    for row, part in enumerate(parts):
+        for answer, value in part.items():
+            rows[row, answer] = value
+    return rows
 
 
 def _hidden(examples: list[Example]) -> dict[str, Tensor]:

@@ -14,6 +14,10 @@ answers, and beside them
 
     FOLDER/graphs/        the captions' graphs, one a line, in files of the same names
     FOLDER/prior.json     what goes together in the training captions (``graphs/knowledge.py``)
+
+``tbkin prep refcoco`` writes one referring expression a line (``tbkin/data/refcoco_files.py``) and
+no answers; its ``dataset.json`` also has ``dataset`` (``refcoco_unc``, …), ``layout``,
+``box_source`` (where the candidates come from) and how many expressions they cover.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = "tbkin.dataset/1"
+STEPS = {"grounding": "refcoco"}  # task -> the step that prepares it, where their names differ
 
 
 def find_prepared(root: str | Path, task: str = "vqa") -> Path:
@@ -35,6 +40,7 @@ def find_prepared(root: str | Path, task: str = "vqa") -> Path:
 
     Raises:
         FileNotFoundError: nothing prepared for the task; names the command that does it.
+        ValueError: several data sets of the root are prepared for it; names them.
     """
     root = Path(root)
     found = []
@@ -43,17 +49,41 @@ def find_prepared(root: str | Path, task: str = "vqa") -> Path:
             found.append(f"{folder} is for {read_record(folder)['task']}")
             if read_record(folder)["task"] == task:
                 return folder
+    named = _named_by_dataset(root, task)
+    if len(named) > 1:
+        raise ValueError(
+            f"{root} is prepared for {task} more than once: {', '.join(map(str, named))}. "
+            f"Name one of them: data.root={named[0]}"
+        )
+    if named:
+        return named[0]
     raise FileNotFoundError(
         f"no data prepared for {task} in {root} or {default_output(root, task)}"
         f"{f' ({found[0]})' if found else ''}. "
-        f"Prepare them with: tbkin prep {task} data.root={root}"
+        f"Prepare them with: tbkin prep {STEPS.get(task, task)} data.root={root}"
     )
 
 
-def default_output(root: str | Path, task: str = "vqa") -> Path:
-    """Where ``tbkin prep TASK`` writes when ``output`` is not set.
+def _named_by_dataset(root: Path, task: str) -> list[Path]:
+    """``prepared/<name of root>-<data set>``, one for each data set of the task."""
+    found = []
+    for path in sorted(Path("prepared").glob("*/dataset.json")):
+        record = read_record(path.parent)
+        own = default_output(root, record.get("dataset", ""))
+        if record["task"] == task and record.get("dataset") and path.parent == own:
+            found.append(path.parent)
+    return found
 
-    ``prepared/<name of root>`` for questions, ``prepared/<name of root>-<task>`` for others.
+
+def default_output(root: str | Path, task: str = "vqa") -> Path:
+    """Where ``tbkin prep`` writes when ``output`` is not set.
+
+    Args:
+        root: the folder with the official files.
+        task: the task, or the data set where a root holds several (``refcoco_unc``).
+
+    Returns:
+        ``prepared/<name of root>`` for questions, ``prepared/<name of root>-<task>`` for others.
     """
     name = Path(root).resolve().name
     return Path("prepared") / (name if task == "vqa" else f"{name}-{task}")
@@ -71,7 +101,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def read_split(folder: Path, split: str) -> list[dict[str, Any]]:
-    """The questions (or captions) of one split.
+    """The questions (or captions, or expressions) of one split.
 
     Raises:
         FileNotFoundError: there is no such split; names those there are.

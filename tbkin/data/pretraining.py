@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from transformers import BatchEncoding
 
 from tbkin.config import choose
-from tbkin.data import vqa
+from tbkin.data import picture_texts
 from tbkin.data.features import RegionStore, check_fingerprint
 from tbkin.data.knowledge_graph import KnowledgeGraph, knowledge_graph, number_pieces, words_of
 from tbkin.data.masking import (
@@ -355,7 +355,7 @@ def build_processor(root: Path, split: str, parser: str = "auto") -> TBKINProces
 
     Its parser is one of questions: captions are parsed in preparation.
     """
-    return vqa.build_processor(root, split, parser, "caption")
+    return picture_texts.build_processor(root, split, parser, "caption")
 
 
 def _places(labels: Sequence[str], kind: str) -> dict[str, int]:

@@ -88,6 +88,7 @@ class TBKINProcessor(ProcessorMixin):
             for label, attributes in zip(regions.labels, regions.attributes, strict=True)
         ]
         example = {
+            "picture_size": torch.tensor([regions.width, regions.height], dtype=torch.float32),
             "region_features": regions.features,
             "region_boxes": normalize_boxes(regions.boxes, regions.width, regions.height),
             "region_scores": torch.tensor(regions.scores, dtype=torch.float32),

@@ -3,96 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import Dataset
-
-from tbkin.answers import soft_targets
-from tbkin.data.features import RegionStore, check_fingerprint
-from tbkin.data.prepared import read_split
-from tbkin.data.processing_tbkin import Example, TBKINProcessor, build_tokenizer
-from tbkin.graphs.build import join
-from tbkin.graphs.scene_graph import SceneGraph
-from tbkin.parsers import resolve_parser
-from tbkin.parsers.word_rules import WORD
-
-KEPT_EXAMPLES = 50_000  # examples that stay in memory once they are made; about 5 KB each
-KEPT_PICTURES = 20_000
+from tbkin.answers import answer_frequencies, soft_targets
+from tbkin.data import picture_texts
+from tbkin.data.picture_texts import PictureTexts
+from tbkin.data.processing_tbkin import Example, TBKINProcessor
 
 
-class VQADataset(Dataset[Example]):
-    """Questions of one split with the regions of their pictures.
+class VQADataset(PictureTexts):
+    """Questions of one split with the regions of their pictures."""
 
-    Args:
-        root: prepared folder.
-        split: "train", "val", "test", …
-        processor: makes examples.
-        labels: the answers that the model knows, in the order of its logits.
-        max_examples: use only the first so many; 0: all.
-    """
+    column = "question"
+    step = "vqa"
 
-    def __init__(
-        self,
-        root: Path,
-        split: str,
-        processor: TBKINProcessor,
-        labels: Sequence[str],
-        max_examples: int = 0,
-    ):
-        rows = read_split(root, split)
-        self.rows = rows[:max_examples] if max_examples else rows
-        self.store = RegionStore(root / "regions")
-        if processor.fingerprint:
-            check_fingerprint(processor.fingerprint, self.store.fingerprint, str(root))
-        self.processor = processor
-        self.index = {answer: place for place, answer in enumerate(labels)}
-        self._check_pictures(root, split)
-        self._pictures: dict[int, tuple[Example, SceneGraph]] = {}
-        self._examples: dict[int, Example] = {}
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, place: int) -> Example:
-        if place in self._examples:
-            return self._examples[place]
-        row = self.rows[place]
-        seen, graph = self._picture(row["image_id"])
-        example = self.processor.encode(seen, join(graph, self.processor.parse(row["question"])))
-        example["question_id"] = row["question_id"]
+    def labels_of(self, row: dict[str, Any], example: Example) -> Example:
+        """``question_id``; where people answered, soft scores and frequencies of their answers."""
+        labels: Example = {"question_id": row["question_id"]}
         if "answers" in row:
-            example["answer_scores"] = {
-                self.index[answer]: score
-                for answer, score in soft_targets(row["answers"]).items()
-                if score > 0 and answer in self.index
-            }
-        if len(self._examples) < KEPT_EXAMPLES:
-            self._examples[place] = example
-        return example
+            labels["answer_scores"] = self._known(soft_targets(row["answers"]))
+            labels["answer_frequencies"] = self._known(answer_frequencies(row["answers"]))
+        return labels
+
+    def _known(self, values: dict[str, float]) -> dict[int, float]:
+        """The values above 0 of the answers that the model knows, by the place of their logits."""
+        return {
+            self.index[answer]: value
+            for answer, value in values.items()
+            if value > 0 and answer in self.index
+        }
 
     def questions(self) -> dict[int, dict[str, Any]]:
         """Question id -> its row, for the metric."""
         return {row["question_id"]: row for row in self.rows}
-
-    def _picture(self, image_id: int) -> tuple[Example, SceneGraph]:
-        """All questions about a picture share its tensors and its graph."""
-        if image_id not in self._pictures:
-            if len(self._pictures) >= KEPT_PICTURES:
-                self._pictures.clear()
-            self._pictures[image_id] = self.processor.seen(self.store[image_id])
-        return self._pictures[image_id]
-
-    def _check_pictures(self, root: Path, split: str) -> None:
-        """Fail in the first second rather than in the middle of an epoch."""
-        wanted = {row["image_id"] for row in self.rows}
-        missing = sorted(image_id for image_id in wanted if image_id not in self.store)
-        if missing:
-            raise LookupError(
-                f"{len(missing)} pictures of split {split!r} have no regions in {root / 'regions'} "
-                f"(first: {missing[0]}). Prepare the data again: tbkin prep vqa overwrite=true"
-            )
 
 
 def read_answers(root: Path) -> list[str]:
@@ -100,25 +44,6 @@ def read_answers(root: Path) -> list[str]:
     return json.loads((root / "answers.json").read_text(encoding="utf-8"))
 
 
-def build_processor(
-    root: Path, split: str, parser: str = "auto", column: str = "question"
-) -> TBKINProcessor:
-    """A processor whose words are those of a split's questions and of the detector.
-
-    Args:
-        root: prepared folder.
-        split: the split to learn from.
-        parser: ``auto`` is settled here, so that the checkpoint names the parser it was trained
-            with.
-        column: what the texts are called in the split.
-    """
-    store = RegionStore(root / "regions")
-    names = [*store.manifest["labels"], *store.manifest["attributes"]]
-    texts = [WORD.findall(row[column]) for row in read_split(root, split)]
-    record = json.loads((root / "dataset.json").read_text())
-    return TBKINProcessor(
-        build_tokenizer([*texts, *(name.replace("_", " ").split() for name in names)]),
-        parser=resolve_parser(parser, "question"),
-        fingerprint=store.fingerprint,
-        detector=record["detector"],
-    )
+def build_processor(root: Path, split: str, parser: str = "auto") -> TBKINProcessor:
+    """A processor whose words are those of a split's questions and of the detector."""
+    return picture_texts.build_processor(root, split, parser, VQADataset.column)

@@ -1,14 +1,49 @@
-"""The official VQA 2.0 question and annotation files, plain or gzip (https://visualqa.org)."""
+"""Question and annotation files, plain or gzip, of VQA 2.0 and of benchmarks that follow it.
+
+The layout is told by the content:
+
+* VQA 2.0 (https://visualqa.org) and OK-VQA: an object with the list ``questions`` or
+  ``annotations``.
+* VQA-CP v1 and v2: the list alone. ``coco_split`` is passed over: COCO's image ids are unique over
+  train and val.
+* GQA: see :mod:`tbkin.data.gqa`.
+"""
 
 from __future__ import annotations
 
 import gzip
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from sys import intern
 from typing import Any
 
+from tbkin.data.gqa import GQAReader, is_gqa
+from tbkin.json_stream import JsonStream
+
+SUBSETS = {  # split -> the official files' name for it
+    "train": "train2014",
+    "val": "val2014",
+    "test": "test2015",
+    "test-dev": "test-dev2015",
+}
+PUBLISHED = {  # split -> numbers of the official VQA 2.0 files (https://visualqa.org/download.html)
+    "train": {"questions": 443_757, "answers": 4_437_570},
+    "val": {"questions": 214_354, "answers": 2_143_540},
+    "test": {"questions": 447_793},
+    "test-dev": {"questions": 107_394},  # as papers give it; part of test
+}
 _DOWNLOAD = "download the official files from https://visualqa.org/download.html"
+_QUESTION = {"question_id": int, "image_id": int, "question": str}
+_ANNOTATION = {"question_id": int, "question_type": str, "answer_type": str, "answers": list}
+
+
+def official_name(split: str, kind: str) -> str:
+    """Name of the official VQA 2.0 file of ``questions`` or ``annotations``."""
+    if kind == "questions":
+        return f"v2_OpenEnded_mscoco_{SUBSETS[split]}_questions.json"
+    return f"v2_mscoco_{SUBSETS[split]}_annotations.json"
 
 
 def read_questions(path: str | Path) -> list[dict[str, Any]]:
@@ -17,8 +52,10 @@ def read_questions(path: str | Path) -> list[dict[str, Any]]:
     Returns:
         ``{"question_id": int, "image_id": int, "question": str}`` each, in file order.
     """
-    rows = _records(path, "questions", {"question_id": int, "image_id": int, "question": str})
-    return [{key: row[key] for key in ("question_id", "image_id", "question")} for row in rows]
+    return [
+        {key: row[key] for key in ("question_id", "image_id", "question")}
+        for row in _checked(path, "questions", _QUESTION)
+    ]
 
 
 def read_annotations(path: str | Path) -> list[dict[str, Any]]:
@@ -29,17 +66,16 @@ def read_annotations(path: str | Path) -> list[dict[str, Any]]:
         "multiple_choice_answer": str, "answers": list[str]}`` each, in file order; answers are raw,
         one an annotator; ``multiple_choice_answer`` is empty where the file has none (OK-VQA).
     """
-    wanted = {"question_id": int, "question_type": str, "answer_type": str, "answers": list}
-    rows = _records(path, "annotations", wanted)
+    # Interned: two million answers have some ten thousand spellings.
     return [
         {
             "question_id": row["question_id"],
-            "question_type": row["question_type"],
-            "answer_type": row["answer_type"],
-            "multiple_choice_answer": row.get("multiple_choice_answer", ""),
+            "question_type": intern(row["question_type"]),
+            "answer_type": intern(row["answer_type"]),
+            "multiple_choice_answer": intern(str(row.get("multiple_choice_answer") or "")),
             "answers": _answers(row, path),
         }
-        for row in rows
+        for row in _checked(path, "annotations", _ANNOTATION)
     ]
 
 
@@ -73,6 +109,36 @@ def join(
     return {row["question_id"]: known[row["question_id"]] | row for row in annotations}
 
 
+def read_answer_list(path: str | Path) -> list[str]:
+    """An answer vocabulary that somebody else made, in the order of its labels.
+
+    Args:
+        path: a JSON file, plain or gzip: a list of answers, ``{answer: label}`` with the labels
+            0 … A - 1 (LXMERT's and UNITER's ``trainval_ans2label.json``), or OpenVQA's and ROSITA's
+            list of two such objects, ``[{answer: label}, {label: answer}]``.
+    """
+    mend = "give a JSON list of answers, {answer: label}, or the list [{answer: label}, …]"
+    content = read_json(path, mend)
+    if isinstance(content, list) and content and isinstance(content[0], dict):
+        content = content[0]
+    if isinstance(content, dict):
+        labels = list(content.values())
+        numbers = all(type(label) is int for label in labels)
+        if not numbers or sorted(labels) != list(range(len(labels))):
+            raise ValueError(
+                f"{path}: the labels of {len(labels)} answers must be the numbers from 0 to "
+                f"{len(labels) - 1}, each once; {mend}."
+            )
+        content = sorted(content, key=content.__getitem__)
+    wrong = not isinstance(content, list) or not content
+    if wrong or not all(isinstance(answer, str) for answer in content):
+        raise ValueError(f"{path} holds no list of answers; {mend}.")
+    if len(set(content)) < len(content):
+        twice = next(answer for place, answer in enumerate(content) if answer in content[:place])
+        raise ValueError(f"{path}: the answer {twice!r} occurs twice; keep one of them.")
+    return content
+
+
 def read_json(path: str | Path, mend: str) -> Any:
     """Read a JSON file, plain or gzip (told by its first bytes, not by its name).
 
@@ -94,15 +160,10 @@ def read_json(path: str | Path, mend: str) -> Any:
         raise ValueError(f"{path} is not JSON in UTF-8 ({error}); {mend}.") from error
 
 
-def _records(path: str | Path, kind: str, wanted: dict[str, type]) -> list[dict[str, Any]]:
-    """The list ``kind`` of an official file, its entries complete and their ids distinct."""
-    content = read_json(path, _DOWNLOAD)
-    if not isinstance(content, dict) or not isinstance(content.get(kind), list):
-        found = ", ".join(content) if isinstance(content, dict) else f"a {type(content).__name__}"
-        raise ValueError(f"{path} has no list {kind!r} (it holds: {found}); {_DOWNLOAD}.")
-    rows = content[kind]
+def _checked(path: str | Path, kind: str, wanted: dict[str, type]) -> Iterator[dict[str, Any]]:
+    """The entries of a file, each complete and their ids distinct."""
     seen = set()
-    for place, row in enumerate(rows):
+    for place, row in enumerate(_entries(Path(path), kind)):
         for key, kind_of_value in wanted.items():
             value = row.get(key) if isinstance(row, dict) else None
             if not isinstance(value, kind_of_value) or isinstance(value, bool):
@@ -116,7 +177,38 @@ def _records(path: str | Path, kind: str, wanted: dict[str, type]) -> list[dict[
                 "keep one of them."
             )
         seen.add(row["question_id"])
-    return rows
+        yield row
+
+
+def _entries(path: Path, kind: str) -> Iterator[Any]:
+    """The list ``kind`` of a file in any of the layouts, entry by entry: never all at once."""
+    gqa = GQAReader(path)
+    holds: list[str] = []  # members of the object that are something else
+    found = False
+    with JsonStream(path, mend=_DOWNLOAD) as stream:
+        if stream.peek() == "[":
+            yield from stream.items()
+            found = True
+        elif stream.peek() == "{":
+            for name in stream.each_key():
+                if name == kind and stream.peek() == "[":
+                    yield from stream.items()
+                    found = True
+                    continue
+                value = stream.value()
+                if is_gqa(value):
+                    yield gqa.entry(name, value)
+                    found = True
+                else:
+                    holds.append(name)
+        else:
+            stream.value()
+        stream.end()
+    if not found:
+        raise ValueError(
+            f"{path} has no list {kind!r} (it holds: {', '.join(holds) or 'nothing'}); {_DOWNLOAD}."
+        )
+    gqa.end()
 
 
 def _answers(row: dict[str, Any], path: str | Path) -> list[str]:
@@ -127,4 +219,4 @@ def _answers(row: dict[str, Any], path: str | Path) -> list[str]:
             f"{path}: the annotation of question_id {row['question_id']} needs 'answers' like "
             f'[{{"answer": "yes"}}, …], got {str(row["answers"])[:60]}; {_DOWNLOAD}.'
         )
-    return answers
+    return [intern(answer) for answer in answers]

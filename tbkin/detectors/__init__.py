@@ -16,6 +16,7 @@ from PIL import Image
 from tbkin.config import choose, setting
 from tbkin.detectors.annotated import AnnotatedBoxes
 from tbkin.detectors.coco_labels import COCO_LABELS
+from tbkin.detectors.detections import Detections
 from tbkin.detectors.grid import Grid
 from tbkin.detectors.precomputed import PrecomputedFeatures
 from tbkin.detectors.precomputed_regions import read_vocabulary
@@ -38,13 +39,18 @@ class DetectorSettings:
     """Which boxes a picture gets."""
 
     name: str = setting(
-        "grid", "grid, annotated, detected, precomputed, huggingface or onnx; see tbkin/detectors"
+        "grid",
+        "grid, annotated, detected, detections, precomputed, huggingface or onnx; "
+        "see tbkin/detectors",
     )
     rows: int = setting(6, "grid: rows of cells")
     columns: int = setting(6, "grid: columns of cells")
-    boxes: list[str] = setting([], "annotated, detected: COCO-style files, as [a.json,b.json]")
+    boxes: list[str] = setting(
+        [], "annotated, detected: COCO-style files, as [a.json,b.json]; detections: COCO results, "
+        "MAttNet's or ALBEF's files"
+    )  # fmt: skip
     missing: Literal["grid", "error"] = setting(
-        "grid", "annotated, detected: what a picture gets that the files do not list"
+        "grid", "annotated, detected, detections: what a picture gets that the files do not list"
     )
     model: str = setting("", "huggingface: hub id or folder; onnx: file in YOLOX's layout")
     threshold: float | None = setting(
@@ -90,6 +96,14 @@ def _boxes(settings: DetectorSettings) -> Detector:
             f"detector {settings.name} needs detector.boxes=[FILE]: boxes in COCO's layout."
         )
     return AnnotatedBoxes(settings.boxes)
+
+
+def _detections(settings: DetectorSettings) -> Detector:
+    if not settings.boxes:
+        raise ValueError(
+            "detector detections needs detector.boxes=[FILE]: COCO results, MAttNet's or ALBEF's."
+        )
+    return Detections(settings.boxes)
 
 
 def _precomputed(settings: DetectorSettings) -> Detector:
@@ -152,6 +166,7 @@ DETECTORS: dict[str, Callable[[DetectorSettings], Any]] = {
     "grid": lambda settings: Grid(settings.rows, settings.columns),
     "annotated": _boxes,
     "detected": _boxes,
+    "detections": _detections,
     "precomputed": _precomputed,
     "huggingface": _huggingface,
     "onnx": _onnx,

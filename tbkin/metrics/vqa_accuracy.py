@@ -1,18 +1,33 @@
-"""Accuracy of visual question answering by the official rule, in both of its versions.
+"""Accuracy of visual question answering by the official rule and by the two others in use.
 
-Commit a013f00 (March 2021) of the official script changed which answers are normalised; most
-published code vendors the version before it. Every result here says which rule it was made with.
+============ ================================ ======================================= ==========
+rule         prediction is normalised         ground truth is normalised              published
+============ ================================ ======================================= ==========
+``official`` in full, if the annotators       in full, if they differ                 since 2021
+             differ, else its white space     else its white space
+``legacy``   in full                          its punctuation, if they differ         2015-2021
+``mmf``      in full, in MMF's spelling       likewise                                by MMF
+============ ================================ ======================================= ==========
+
+Commit a013f00 (March 2021) of the official script made ``official`` of ``legacy``, which most
+published code vendors; MMF has a third. Every result here says which rule it was made with.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from tbkin.answers import normalize_answer, normalize_punctuation, normalize_spaces, soft_score
+from tbkin.answers import (
+    normalize_answer,
+    normalize_answer_as_mmf,
+    normalize_punctuation,
+    normalize_spaces,
+    soft_score,
+)
 from tbkin.config import choose
 
 
@@ -45,9 +60,19 @@ class VQAAccuracy:
 
         Args:
             outputs: reads ``logits`` (B, A).
-            batch: reads ``question_ids`` (B,), whole numbers.
+            batch: reads ``question_ids`` (B,), whole numbers, negative for what is no question.
         """
-        return {"logits": outputs.logits.float(), "question_ids": batch["question_ids"]}
+        if outputs.logits.shape[1] != len(self.labels):
+            raise ValueError(
+                f"logits score {outputs.logits.shape[1]} answers but there are {len(self.labels)} "
+                "labels; build the model with the labels of this vocabulary."
+            )
+        highest, best = outputs.logits.float().max(dim=1)
+        return {
+            "answers": best,
+            "answer_logits": highest,
+            "question_ids": batch["question_ids"],
+        }
 
     def update(self, rows: Mapping[str, Tensor]) -> None:
         """Note the best answer to each question of a batch.
@@ -55,15 +80,11 @@ class VQAAccuracy:
         Args:
             rows: of :meth:`rows`.
         """
-        logits = rows["logits"]
-        if logits.shape[1] != len(self.labels):
-            raise ValueError(
-                f"logits score {logits.shape[1]} answers but there are {len(self.labels)} "
-                "labels; build the model with the labels of this vocabulary."
-            )
-        best = logits.argmax(dim=1).tolist()
-        for question_id, label in zip(rows["question_ids"].tolist(), best, strict=True):
-            self.predictions[question_id] = self.labels[label]
+        for question_id, label in zip(
+            rows["question_ids"].tolist(), rows["answers"].tolist(), strict=True
+        ):
+            if question_id >= 0:
+                self.predictions[question_id] = self.labels[label]
 
     def compute(self) -> dict[str, float]:
         """Return ``{"vqa_accuracy": ...}`` in [0, 1]; every question must have been answered."""
@@ -180,30 +201,45 @@ def _spell_as_before(prediction: str, answers: list[str]) -> tuple[str, list[str
     return normalize_answer(prediction), truth
 
 
-_SPELL = {"official": _spell_officially, "legacy": _spell_as_before}
+def _spell_as_mmf(prediction: str, answers: list[str]) -> tuple[str, list[str]]:
+    """MMF: everything in full, whether the annotators agree or not."""
+    return normalize_answer_as_mmf(prediction), [normalize_answer_as_mmf(one) for one in answers]
+
+
+_SPELL = {"official": _spell_officially, "legacy": _spell_as_before, "mmf": _spell_as_mmf}
 RULES = tuple(_SPELL)
+
+
+def compare_ids(answered: Collection[int], asked: Collection[int]) -> list[str]:
+    """What is wrong with the ids of a prediction file; nothing when both sets are equal.
+
+    Args:
+        answered: the question ids that have an answer.
+        asked: the question ids of the split.
+    """
+    missing = sorted(set(asked) - set(answered))
+    unknown = sorted(set(answered) - set(asked))
+    complaints = []
+    if missing:
+        complaints.append(f"{len(missing)} of {len(asked)} questions have no answer{few(missing)}")
+    if unknown:
+        complaints.append(f"{len(unknown)} answers are to unknown questions{few(unknown)}")
+    return complaints
 
 
 def _check_ids(predictions: Mapping[int, str], questions: Mapping[int, Any]) -> None:
     """The official loader wants the two sets of ids to be equal, and so do we."""
     if not questions:
         raise ValueError("there are no questions to score.")
-    missing = sorted(set(questions) - set(predictions))
-    unknown = sorted(set(predictions) - set(questions))
-    complaints = []
-    if missing:
-        complaints.append(
-            f"{len(missing)} of {len(questions)} questions have no answer{_few(missing)}"
-        )
-    if unknown:
-        complaints.append(f"{len(unknown)} answers are to unknown questions{_few(unknown)}")
+    complaints = compare_ids(predictions, questions)
     if complaints:
         raise ValueError(
             f"{' and '.join(complaints)}; answer every question of the split, no other."
         )
 
 
-def _few(ids: list[int]) -> str:
+def few(ids: Sequence[int]) -> str:
+    """The first three, in brackets, for messages."""
     shown = ", ".join(map(str, ids[:3]))
     return f" (ids {shown}, …)" if len(ids) > 3 else f" (ids {shown})"
 

@@ -40,6 +40,8 @@ class TBKINConfig(PreTrainedConfig):
         read_labels: whether the model also reads those words off the region's features, because
             detectors err (*ours*); trained by the objective ``region_words``.
         num_object_labels, num_attribute_labels: classes that pre-training predicts of a region.
+        grounding_box: where a grounding model takes the box from: ``regions``, the best region,
+            moved (ROSITA), or ``direct``, four numbers off the pooled state (as in DETR, MDETR).
         graph_encoder: ``relational``, or ``none``: then the scene graph is not used.
         graph_gate: start value of the gates of all that the graph adds (graph layers, detector's
             words); 0 starts exactly at the model without.
@@ -85,6 +87,7 @@ class TBKINConfig(PreTrainedConfig):
     read_labels: bool = True
     num_object_labels: int = 0
     num_attribute_labels: int = 0
+    grounding_box: str = "regions"
     graph_encoder: str = "relational"
     graph_gate: float | int = 1.0
     attributes_attended: bool = True
@@ -113,6 +116,7 @@ class TBKINConfig(PreTrainedConfig):
             ("credibility_rule", self.credibility_rule, RULES),
             ("graph_encoder", self.graph_encoder, ("relational", "none")),
             ("region_encoder", self.region_encoder, ("linear", "patches")),
+            ("grounding_box", self.grounding_box, ("regions", "direct")),
             *(("selection_blocks", block, BLOCKS) for block in self.selection_blocks or ()),
         ):
             if value not in choices:

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tbkin.boxes import cxcywh_to_xyxy
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.modeling_tbkin import TBKINModel, TBKINPreTrainedModel
 from tbkin.model.outputs import (
     TBKINForGroundingOutput,
     TBKINForImageTextRetrievalOutput,
+    TBKINForMultiTaskOutput,
     TBKINForPreTrainingOutput,
     TBKINForQuestionAnsweringOutput,
 )
@@ -62,10 +64,32 @@ class GroundingHead(TransformHead):
         self.rank = nn.Linear(config.hidden_size, 1)
         self.box = nn.Linear(config.hidden_size, 4)
 
-    def forward(self, region_states: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, R, D) -> (B, R) and (B, R, 4)."""
+    def forward(self, region_states: Tensor, region_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, R, D) and (B, R), 1 = real region -> (B, R) and (B, R, 4).
+
+        ROSITA ranks padding with the regions. Here its logits are the lowest number there is, so
+        that neither argmax nor softmax takes it (*ours*).
+        """
         states = self.transform(region_states)
-        return self.rank(states).squeeze(-1), self.box(states)
+        ranks = self.rank(states).squeeze(-1)
+        lowest = torch.finfo(ranks.dtype).min
+        return ranks.masked_fill(~region_mask.bool(), lowest), self.box(states)
+
+
+class DirectBoxHead(TransformHead):
+    """Pooled state -> the box that the expression means, without choosing a region.
+
+    Centre and size after a sigmoid, as in DETR (arXiv:2005.12872) and MDETR (arXiv:2104.12763);
+    with ROSITA's hidden layer instead of their two with ReLU (*ours*).
+    """
+
+    def __init__(self, config: TBKINConfig):
+        super().__init__(config, config.hidden_size)
+        self.box = nn.Linear(config.hidden_size, 4)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(B, D) -> (B, 4) normalised xyxy, float32: half precision has steps of 1 / 256."""
+        return cxcywh_to_xyxy(self.box(self.transform(pooled)).float().sigmoid())
 
 
 class WordHead(TransformHead):
@@ -104,6 +128,8 @@ class RegionHead(TransformHead):
 class TBKINForQuestionAnswering(TBKINPreTrainedModel):
     """Answers from a closed vocabulary, ``config.id2label``."""
 
+    _keys_to_ignore_on_load_unexpected = [r"^grounding_head\."]  # of a TBKINForMultiTask
+
     def __init__(self, config: TBKINConfig):
         super().__init__(config)
         self.tbkin = TBKINModel(config)
@@ -126,29 +152,63 @@ class TBKINForQuestionAnswering(TBKINPreTrainedModel):
 
 
 class TBKINForGrounding(TBKINPreTrainedModel):
-    """Which region a referring expression means, and the box that it means."""
+    """Which region a referring expression means, and the box that it means.
+
+    With ``config.grounding_box == "direct"`` only the box.
+    """
+
+    _keys_to_ignore_on_load_unexpected = [r"^head\."]  # of a TBKINForMultiTask
 
     def __init__(self, config: TBKINConfig):
         super().__init__(config)
         self.tbkin = TBKINModel(config)
-        self.grounding_head = GroundingHead(config)
+        if config.grounding_box == "direct":
+            self.direct_box_head = DirectBoxHead(config)
+        else:
+            self.grounding_head = GroundingHead(config)
         self.post_init()
 
     def forward(self, region_mask: Tensor, **inputs: Any) -> TBKINForGroundingOutput:
-        """Rank the regions of a batch and move their boxes.
-
-        ROSITA ranks padding with the regions. Here its logits are the lowest number there is, so
-        that neither argmax nor softmax takes it (*ours*).
+        """Rank the regions of a batch and move their boxes, or say the box directly.
 
         Args:
             region_mask: (B, R), 1 = real region.
             **inputs: the rest, as :meth:`TBKINModel.forward` takes it.
         """
         fused = self.tbkin(region_mask=region_mask, **inputs)
-        ranks, deltas = self.grounding_head(fused.region_states)
-        lowest = torch.finfo(ranks.dtype).min
-        return TBKINForGroundingOutput(
-            box_logits=ranks.masked_fill(~region_mask.bool(), lowest), box_deltas=deltas, **fused
+        if self.config.grounding_box == "direct":
+            return TBKINForGroundingOutput(direct_boxes=self.direct_box_head(fused.pooled), **fused)
+        ranks, deltas = self.grounding_head(fused.region_states, region_mask)
+        return TBKINForGroundingOutput(box_logits=ranks, box_deltas=deltas, **fused)
+
+
+class TBKINForMultiTask(TBKINPreTrainedModel):
+    """Answers questions and ranks the regions for expressions, on one backbone.
+
+    Its checkpoint can be loaded as a :class:`TBKINForQuestionAnswering` or a
+    :class:`TBKINForGrounding`: the heads have their names.
+    """
+
+    def __init__(self, config: TBKINConfig):
+        super().__init__(config)
+        if config.grounding_box != "regions":
+            raise ValueError("questions and expressions together need grounding_box=regions.")
+        self.tbkin = TBKINModel(config)
+        self.head = AnswerHead(config)
+        self.grounding_head = GroundingHead(config)
+        self.post_init()
+
+    def forward(self, region_mask: Tensor, **inputs: Any) -> TBKINForMultiTaskOutput:
+        """Run both heads on every example; objectives and metrics know whose example it is.
+
+        Args:
+            region_mask: (B, R), 1 = real region.
+            **inputs: the rest, as :meth:`TBKINModel.forward` takes it.
+        """
+        fused = self.tbkin(region_mask=region_mask, **inputs)
+        ranks, deltas = self.grounding_head(fused.region_states, region_mask)
+        return TBKINForMultiTaskOutput(
+            logits=self.head(fused.pooled), box_logits=ranks, box_deltas=deltas, **fused
         )
 
 

@@ -76,13 +76,29 @@ class TBKINForQuestionAnsweringOutput(TBKINOutput):
 class TBKINForGroundingOutput(TBKINOutput):
     """Output of :class:`~tbkin.model.heads.TBKINForGrounding`.
 
+    The first two with ``grounding_box="regions"``, the last with ``"direct"``; None otherwise.
+
     Attributes:
         box_logits: (B, R), how well each region fits the expression; the lowest number on padding.
         box_deltas: (B, R, 4), from each region to the box meant, see ``tbkin.boxes.decode_boxes``.
+        direct_boxes: (B, 4) the box meant, normalised xyxy: its centre and size are in [0, 1], its
+            corners may leave the picture.
     """
 
     box_logits: Tensor | None = None
     box_deltas: Tensor | None = None
+    direct_boxes: Tensor | None = None
+
+
+@dataclass
+class TBKINForMultiTaskOutput(TBKINForGroundingOutput):
+    """Output of :class:`~tbkin.model.heads.TBKINForMultiTask`: of both heads, for every example.
+
+    Attributes:
+        logits: (B, A), one a known answer, before the sigmoid.
+    """
+
+    logits: Tensor | None = None
 
 
 @dataclass

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from tbkin.config import choose
-from tbkin.objectives.answer import Answer, AnswerKL
-from tbkin.objectives.grounding import GroundingBox, GroundingRank
+from tbkin.objectives.answer import Answer
+from tbkin.objectives.grounding import GroundingBox, GroundingDirect, GroundingRank
 from tbkin.objectives.masked import MaskedAttributes, MaskedFeatures, MaskedObjects, MaskedWords
 from tbkin.objectives.matching import Matching
 from tbkin.objectives.region_words import RegionWords
@@ -18,8 +18,8 @@ from tbkin.objectives.transport import Transport
 
 OBJECTIVES: dict[str, type[nn.Module]] = {
     "answer": Answer,
-    "answer_kl": AnswerKL,
     "grounding_box": GroundingBox,
+    "grounding_direct": GroundingDirect,
     "grounding_rank": GroundingRank,
     "masked_attributes": MaskedAttributes,
     "masked_features": MaskedFeatures,
@@ -54,6 +54,12 @@ class TotalLoss(nn.Module):
             own = dict(arguments)
             self.weights[name] = float(own.pop("weight", 1.0))
             self.objectives[name] = kind(**own)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the objectives that go by it which epoch of training it is; the first is 0."""
+        for objective in self.objectives.values():
+            if hasattr(objective, "set_epoch"):
+                objective.set_epoch(epoch)
 
     def forward(self, outputs: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to minimise, and each unweighted term by name."""

@@ -2,7 +2,8 @@
 
 Two objectives, ``grounding_rank`` and ``grounding_box``, rather than one with two weights: weights
 stand in the settings like those of every other objective, and each term is logged by itself.
-ROSITA's are 1 and 0.5.
+ROSITA's are 1 and 0.5. Models with ``grounding_box=direct`` have a third instead,
+``grounding_direct``, whose two terms measure the same error twice, as in DETR.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tbkin.boxes import encode_boxes, inclusive_box_iou
+from tbkin.boxes import (
+    encode_boxes,
+    inclusive_box_iou,
+    paired_generalized_box_iou,
+    xyxy_to_cxcywh,
+)
 from tbkin.objectives.masked import check_shape, counted_mean
 
 
@@ -28,7 +34,8 @@ class GroundingRank(nn.Module):
 
         All are (B, R); labels are those of :func:`grounding_labels`.
         """
-        return grounding_rank_loss(outputs.box_logits, batch["rank_labels"], batch["region_mask"])
+        logits = _predicted(outputs, "box_logits", "grounding_rank", "regions")
+        return grounding_rank_loss(logits, batch["rank_labels"], batch["region_mask"])
 
 
 class GroundingBox(nn.Module):
@@ -43,7 +50,28 @@ class GroundingBox(nn.Module):
         They are ``box_labels`` (B, R, 4) and ``box_label_mask`` (B, R) of
         :func:`grounding_labels`.
         """
-        return grounding_box_loss(outputs.box_deltas, batch["box_labels"], batch["box_label_mask"])
+        deltas = _predicted(outputs, "box_deltas", "grounding_box", "regions")
+        return grounding_box_loss(deltas, batch["box_labels"], batch["box_label_mask"])
+
+
+class GroundingDirect(nn.Module):
+    """The box said directly should be the one that is meant.
+
+    Source: DETR (arXiv:2005.12872) and, for expressions, MDETR (arXiv:2104.12763); their weights.
+
+    Args:
+        l1_weight: of the distance.
+        giou_weight: of the generalised IoU.
+    """
+
+    def __init__(self, l1_weight: float = 5.0, giou_weight: float = 2.0):
+        super().__init__()
+        self.l1_weight, self.giou_weight = l1_weight, giou_weight
+
+    def forward(self, outputs: Any, batch: dict[str, Any]) -> Tensor:
+        """Reads ``outputs.direct_boxes`` and ``batch["target_boxes"]``, (B, 4) normalised xyxy."""
+        boxes = _predicted(outputs, "direct_boxes", "grounding_direct", "direct")
+        return grounding_direct_loss(boxes, batch["target_boxes"], self.l1_weight, self.giou_weight)
 
 
 class GroundingLabels(NamedTuple):
@@ -133,3 +161,45 @@ def grounding_box_loss(deltas: Tensor, labels: Tensor, label_mask: Tensor) -> Te
     check_shape("box_label_mask", label_mask, deltas.shape[:-1])
     losses = F.smooth_l1_loss(deltas, labels, reduction="none").mean(dim=-1)
     return counted_mean(losses, label_mask)
+
+
+def grounding_direct_loss(
+    boxes: Tensor, targets: Tensor, l1_weight: float = 5.0, giou_weight: float = 2.0
+) -> Tensor:
+    r"""How far boxes are from their targets, by place and size and by overlap.
+
+    .. math::
+        \frac{1}{N} \sum_b 5 \lVert c_b - c^*_b \rVert_1 + 2 (1 - \mathrm{GIoU}(b, b^*))
+
+    over the :math:`N` samples that mean something, with centre x and y, width and height :math:`c`.
+
+    Args:
+        boxes: (B, 4) normalised xyxy.
+        targets: (B, 4) normalised xyxy; rows of 0 (a question among expressions) are left out.
+        l1_weight: 5 above.
+        giou_weight: 2 above.
+
+    Returns:
+        Scalar >= 0; 0, with a gradient of 0, where no sample means something.
+    """
+    check_shape("target_boxes", targets, boxes.shape)
+    distance = (xyxy_to_cxcywh(boxes) - xyxy_to_cxcywh(targets)).abs().sum(dim=-1)
+    apart = 1 - paired_generalized_box_iou(boxes, targets)
+    meant = (targets != 0).any(dim=-1)
+    return counted_mean(l1_weight * distance + giou_weight * apart, meant)
+
+
+def _predicted(outputs: Any, name: str, objective: str, grounding_box: str) -> Tensor:
+    """A field of a grounding model's outputs.
+
+    Raises:
+        ValueError: the model has the other kind of head.
+    """
+    value = getattr(outputs, name)
+    if value is None:
+        raise ValueError(
+            f"objectives.{objective} needs {name}, which only a model with "
+            f"grounding_box={grounding_box} has; set model.grounding_box={grounding_box} or choose "
+            "other objectives."
+        )
+    return value

@@ -96,6 +96,14 @@ def test_labels_and_questions(examples, collate):
     assert {"labels", "question_ids"}.isdisjoint(collate(examples))
 
 
+def test_answer_frequencies(examples, collate):
+    examples[0]["answer_frequencies"] = {0: 0.4, 2: 0.1}
+    examples[2]["answer_frequencies"] = {1: 1.0}
+    expected = torch.tensor([[0.4, 0, 0.1], [0, 0, 0], [0, 1.0, 0]])
+    assert torch.equal(collate(examples)["answer_frequencies"], expected)
+    assert "answer_frequencies" not in Collator(0)(examples)
+
+
 def test_another_padding_id_is_used(examples):
     batch = Collator(9)(examples)
     assert batch["input_ids"][1, 2:].eq(9).all()

@@ -4,9 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from tbkin.data.vqa_files import join, read_annotations, read_json, read_questions
+from tbkin.data.vqa_files import (
+    join,
+    official_name,
+    read_annotations,
+    read_answer_list,
+    read_json,
+    read_questions,
+)
 
-REAL = Path(__file__).resolve().parents[3] / "shared/data/real_mini/vqa"
+DATA = Path(__file__).resolve().parents[3] / "shared/data"
+REAL = DATA / "real_mini/vqa"
+VOCABULARY = DATA / "vocab/vqa_trainval_ans2label.json"
 
 QUESTION = {"image_id": 7, "question": "Is it é?", "question_id": 7001}
 ANNOTATION = {
@@ -85,8 +94,83 @@ def test_wrong_file_says_what_it_holds(tmp_path):
     annotations = write(tmp_path / "a.json", {"info": {}, "annotations": [ANNOTATION]})
     with pytest.raises(ValueError, match=r"a\.json has no list 'questions' .*: info, annotations"):
         read_questions(annotations)
-    with pytest.raises(ValueError, match=r"l\.json has no list 'annotations' .*: a list"):
-        read_annotations(write(tmp_path / "l.json", []))
+    with pytest.raises(ValueError, match=r"e\.json has no list 'questions' .*: nothing"):
+        read_questions(write(tmp_path / "e.json", {}))
+    with pytest.raises(ValueError, match=r"n\.json has no list 'questions' .*: nothing.*download"):
+        read_questions(write(tmp_path / "n.json", 5))
+    with pytest.raises(ValueError, match=r"a\.json: questions\[0\] needs 'image_id' of type int"):
+        read_questions(write(tmp_path / "a.json", [ANNOTATION | {"image_id": None}]))
+
+
+@pytest.mark.parametrize("content", [b'{"questions": [', b'{"questions": [{}', b"[1"])
+def test_a_cut_file_is_named_with_the_mend(tmp_path, content):
+    path = tmp_path / "cut.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cut\.json.*; download the official files from"):
+        read_questions(path)
+
+
+def test_vqa_cp_files_are_the_lists_alone(tmp_path):
+    # VQA-CP divides train and val anew; "coco_split" says whose picture it is.
+    extra = {"coco_split": "val2014"}
+    questions = write(tmp_path / "vqacp_v2_train_questions.json", [QUESTION | extra])
+    annotations = write(tmp_path / "vqacp_v2_train_annotations.json", [ANNOTATION | extra])
+    official = write(tmp_path / "a.json", {"annotations": [ANNOTATION]})
+    assert read_questions(questions) == [QUESTION]
+    assert read_annotations(annotations) == read_annotations(official)
+
+
+def test_lists_stand_anywhere_in_the_file(tmp_path):
+    content = {"info": {"year": 2017}, "questions": [QUESTION], "license": {}, "data_type": "x"}
+    for keys in (list(content), list(content)[::-1]):
+        path = write(tmp_path / "q.json", {key: content[key] for key in keys})
+        assert read_questions(path) == [QUESTION]
+
+
+def test_official_names():
+    assert official_name("test-dev", "questions") == (
+        "v2_OpenEnded_mscoco_test-dev2015_questions.json"
+    )
+    assert official_name("val", "annotations") == "v2_mscoco_val2014_annotations.json"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ["b", "", "a"],
+        {"a": 2, "b": 0, "": 1},
+        [{"a": 2, "b": 0, "": 1}, {"2": "a", "0": "b", "1": ""}],
+    ],
+    ids=["list", "lxmert", "openvqa"],
+)
+def test_given_answers_keep_their_places(tmp_path, content):
+    assert read_answer_list(write(tmp_path / "answers.json", content)) == ["b", "", "a"]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ({"a": 1, "b": 2}, r"labels of 2 answers must be the numbers from 0 to 1, each once"),
+        ({"a": 0, "b": 0}, r"labels of 2 answers must be"),
+        ({"a": "0"}, r"labels of 1 answers must be"),
+        ({"a": False}, r"labels of 1 answers must be"),
+        ([], r"holds no list of answers; give a JSON list"),
+        ({}, r"holds no list of answers"),
+        (["a", 5], r"holds no list of answers"),
+        ("a", r"holds no list of answers"),
+        (["a", "b", "a"], r"the answer 'a' occurs twice"),
+    ],
+)
+def test_given_answers_that_are_none(tmp_path, content, complaint):
+    with pytest.raises(ValueError, match=rf"answers\.json.*{complaint}"):
+        read_answer_list(write(tmp_path / "answers.json", content))
+
+
+@pytest.mark.skipif(not VOCABULARY.is_file(), reason=f"no {VOCABULARY}")
+def test_the_answers_of_the_literature():
+    answers = read_answer_list(VOCABULARY)
+    assert len(answers) == 3129
+    assert [answers.index(answer) for answer in ("", "0", "1 inch")] == [0, 444, 2881]
 
 
 @pytest.mark.parametrize(

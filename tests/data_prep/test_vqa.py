@@ -4,16 +4,25 @@ import gzip
 import hashlib
 import json
 import shutil
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 from data_prep import vqa
 from tbkin import evaluation, train
+from tbkin.config import TrainConfig, load_config
 from tbkin.data.features import RegionStore
 from tbkin.data.prepared import read_split
+from tbkin.objectives.answer import Answer
 
-REAL = Path(__file__).parents[2].parent / "shared" / "data" / "real_mini"
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+REAL = SHARED / "real_mini"
+VOCABULARY = SHARED / "vocab" / "vqa_trainval_ans2label.json"
+OFFICIAL = {
+    "questions": "v2_OpenEnded_mscoco_{}2014_questions.json",
+    "annotations": "v2_mscoco_{}2014_annotations.json",
+}
 
 
 def test_everything_in_the_files_arrives(tiny_root):
@@ -66,6 +75,156 @@ def test_without_a_validation_file_pictures_are_held_out(tiny_root, tmp_path):
     assert (len(train_ids), len(val_ids)) == (24, 8)
     assert not train_ids & val_ids
     assert json.loads((tmp_path / "p" / "dataset.json").read_text())["val_held_out_from_train"]
+
+
+def prepare(tiny_root, folder, *words):
+    """Prepare the tiny world again, in a folder of its own; what ``dataset.json`` says."""
+    vqa.main([f"data.root={tiny_root.official}", f"output={folder}", "detector=grid", *words])
+    return json.loads((folder / "dataset.json").read_text())
+
+
+def test_numbers_that_are_not_the_published_ones_are_said_and_recorded(tiny_root, tmp_path, capsys):
+    record = prepare(tiny_root, tmp_path / "p", "min_answer_count=2")
+    train = record["splits"]["train"]["questions"]
+    counts = record["official_counts"]
+    assert counts["train_questions"] == {"found": train, "published": 443_757}
+    assert counts["train_answers"] == {"found": 10 * train, "published": 4_437_570}
+    assert counts["val_answers"]["published"] == 2_143_540
+    assert counts["test_questions"]["published"] == 447_793
+    error = capsys.readouterr().err
+    note = next(line for line in error.splitlines() if line.startswith("note: "))
+    assert f"train_questions {train:,} of 443,757" in note
+    assert f"train_answers {10 * train:,} of 4,437,570" in note
+
+
+def test_the_published_numbers_are_demanded(tiny_root, tmp_path):
+    with pytest.raises(ValueError, match=r"official=true: train_questions .* of 443,757.*fetch"):
+        prepare(tiny_root, tmp_path / "p", "min_answer_count=2", "official=true")
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_with_the_published_numbers_pass():
+    files = {f"train_{kind}": Path(name.format("train")) for kind, name in OFFICIAL.items()}
+    files["train_annotations"] = files["train_annotations"].with_suffix(".json.gz")
+    counts = {"train": {"questions": 443_757, "answers": 4_437_570}}
+    assert vqa.compare_counts(files, counts, demanded=True) == {
+        "train_questions": {"found": 443_757, "published": 443_757},
+        "train_answers": {"found": 4_437_570, "published": 4_437_570},
+    }
+    other = files | {"train_questions": Path("mine.json")}
+    assert list(vqa.compare_counts(other, counts, demanded=False)) == ["train_answers"]
+    with pytest.raises(ValueError, match=r"no published number is known for: mine\.json; fetch"):
+        vqa.compare_counts(other, counts, demanded=True)
+
+
+def test_a_given_vocabulary_is_used_as_it_is(tiny_root, tmp_path, capsys):
+    path = tmp_path / "ans2label.json"
+    path.write_text(json.dumps({"red": 1, "yes": 0, "A Dog.": 2}))
+    record = prepare(tiny_root, tmp_path / "p", f"answers={path}")
+    assert json.loads((tmp_path / "p" / "answers.json").read_text()) == ["yes", "red", "A Dog."]
+    assert record["answers"] == 3
+    assert record["files"]["answers"]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert "1 of 3 answers" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.json"):
+        prepare(tiny_root, tmp_path / "q", f"answers={tmp_path}/nowhere.json")
+
+
+@pytest.mark.skipif(not VOCABULARY.is_file(), reason="the usual 3,129 answers are not at hand")
+def test_the_vocabulary_of_the_literature(tiny_root, tmp_path):
+    record = prepare(tiny_root, tmp_path / "p", f"answers={VOCABULARY}")
+    assert record["answers"] == 3129
+    counts = record["splits"]["train"]
+    assert counts["questions_with_a_known_answer"] == counts["questions"]
+
+
+def given(tmp_path, contents):
+    """Words that name files with these contents, and the files."""
+    words = []
+    for key, content in contents.items():
+        path = tmp_path / f"{key}.json"
+        path.write_text(json.dumps(content))
+        words.append(f"data.{key}={path}")
+    return words
+
+
+def official(tiny_root, split, kind):
+    """The list in an official file of the tiny world."""
+    path = tiny_root.official / "vqa" / OFFICIAL[kind].format(split)
+    return json.loads(path.read_text())[kind]
+
+
+def test_vqa_cp_gives_what_vqa_gives(tiny_root, tmp_path):
+    words = given(
+        tmp_path,
+        {
+            f"{split}_{kind}": [
+                row | {"coco_split": "val2014"} for row in official(tiny_root, split, kind)
+            ]
+            for split in ("train", "val")
+            for kind in OFFICIAL
+        },
+    )
+    images = f"data.images=[{tiny_root.official / 'images'}]"
+    words += [images, f"output={tmp_path / 'p'}", "min_answer_count=2", "detector=grid"]
+    vqa.main(words)
+    for name in ("train.jsonl", "val.jsonl", "answers.json"):
+        assert (tmp_path / "p" / name).read_text() == (tiny_root.prepared / name).read_text()
+    assert json.loads((tmp_path / "p" / "dataset.json").read_text())["official_counts"] == {}
+
+
+def test_gqa_trains(tiny_root, tmp_path):
+    answers = {
+        row["question_id"]: row["multiple_choice_answer"]
+        for row in official(tiny_root, "train", "annotations")
+    }
+    content = {
+        f"{row['question_id']:08d}": {
+            "imageId": str(row["image_id"]),
+            "question": row["question"],
+            "answer": answers[row["question_id"]],
+            "types": {"structural": "query"},
+        }
+        for row in official(tiny_root, "train", "questions")
+    }
+    words = given(tmp_path, {"train_questions": content, "train_annotations": content})
+    images = f"data.images=[{tiny_root.official / 'images'}]"
+    prepared = tmp_path / "p"
+    vqa.main([*words, images, f"output={prepared}", "min_answer_count=2", "detector=grid"])
+    rows = read_split(prepared, "train") + read_split(prepared, "val")
+    assert len(rows) == len(content)
+    assert all(row["answers"] == [answers[row["question_id"]]] * 10 for row in rows)
+    words = [f"data.root={prepared}", f"output_dir={tmp_path / 'm'}", "data.parser=word_rules"]
+    run = train.train(load_config(TrainConfig, [*words, "epochs=1"]))
+    assert 0 <= run["best"]["vqa_accuracy"] <= 1
+
+
+@pytest.mark.parametrize("name", ["vqa", "rosita_vqa"])
+def test_rositas_schedule_runs_and_objectives_learn_the_epoch(
+    name, tiny_root, tmp_path, monkeypatch
+):
+    told = []
+    set_epoch = Answer.set_epoch
+    monkeypatch.setattr(
+        Answer, "set_epoch", lambda self, epoch: (told.append(epoch), set_epoch(self, epoch))
+    )
+    config = Path(__file__).parents[2] / "configs" / f"{name}.yaml"
+    words = [str(config), f"data.root={tiny_root.prepared}", f"output_dir={tmp_path / 'm'}"]
+    small = ["model.num_hidden_layers=1", "model.hidden_size=32", "model.num_attention_heads=2"]
+    words += [*small, "model.intermediate_size=32", "data.parser=word_rules", "log_every=1"]
+    loaded = load_config(TrainConfig, words)
+    assert loaded.epochs == 15
+    assert (loaded.optim.betas, loaded.optim.eps) == ([0.9, 0.98], 1e-9)
+    assert loaded.optim.weight_decay == 0
+    run = train.train(loaded)
+    lines = [json.loads(line) for line in (tmp_path / "m" / "log.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "lr" in line]
+    per_epoch = run["steps"] // 15
+    rates = [line["lr"] / loaded.optim.lr for line in steps[::per_epoch]]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 0.1, 0.1, 0.1, *[0.01] * 6])
+    assert [len(list(same)) for _, same in groupby(told)] == [per_epoch] * 15
+    assert told == sorted(told)
+    assert told[::per_epoch] == list(range(15))
+    assert loaded.objectives["answer"]["kl_epochs"] == 3
 
 
 def test_what_is_there_is_left_alone(tiny_root, capsys):

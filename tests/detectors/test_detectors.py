@@ -71,11 +71,14 @@ X = np.arange(15, dtype=np.float32).reshape(3, 5)  # three regions, five feature
 BOXES = np.array([[0, 0, 10, 10], [5, 5, 30, 15], [20, 0, 60, 30]], dtype=np.float32)
 
 
-def test_every_detector_gives_regions_and_says_how(coco, features):
+def test_every_detector_gives_regions_and_says_how(coco, features, tmp_path):
+    dets = tmp_path / "dets.json"
+    dets.write_text(json.dumps({"42": [[1, 2, 3, 4]]}))
     given = {  # detectors that need a network have tests of their own
         "grid": {"rows": 2, "columns": 3},
         "annotated": {"boxes": [str(coco())]},
         "detected": {"boxes": [str(coco())]},
+        "detections": {"boxes": [str(dets)]},
         "precomputed": {"features": str(features(x=X, boxes=BOXES))},
     }
     assert set(DETECTORS) - set(given) == {"huggingface", "onnx"}
@@ -93,8 +96,12 @@ def test_every_detector_gives_regions_and_says_how(coco, features):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "yolo"}, "unknown detector 'yolo'; choose from: annotated, detected, grid"),
+        (
+            {"name": "yolo"},
+            "unknown detector 'yolo'; choose from: annotated, detected, detections, grid",
+        ),
         ({"name": "annotated"}, r"needs detector\.boxes=\[FILE\]"),
+        ({"name": "detections"}, r"needs detector\.boxes=\[FILE\]: COCO results"),
         ({"name": "precomputed"}, r"needs detector\.features=PATH"),
         ({"name": "huggingface"}, r"needs detector\.model=HUB_ID_OR_FOLDER"),
         ({"name": "onnx"}, r"needs detector\.model=FILE\.onnx"),

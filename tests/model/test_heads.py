@@ -8,6 +8,7 @@ import torch
 import tbkin
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.heads import (
+    DirectBoxHead,
     GroundingHead,
     RegionHead,
     TBKINForGrounding,
@@ -16,6 +17,7 @@ from tbkin.model.heads import (
     TBKINForQuestionAnswering,
     WordHead,
 )
+from tbkin.objectives.grounding import grounding_direct_loss
 from tests.model.rosita import random_batch
 
 MODELS = [
@@ -121,6 +123,59 @@ def test_padded_regions_are_never_chosen(batch):
                         for name, part in batch.items()}).box_logits  # fmt: skip
     assert torch.isfinite(logits).all()
     assert (logits.softmax(dim=1)[padding] == 0).all()
+
+
+def test_a_direct_box_worked_by_hand():
+    # Whatever the state, the head says its bias: sigmoid of 0 is 1/2, of ln 3 it is 3/4.
+    head = DirectBoxHead(config())
+    with torch.no_grad():
+        head.box.weight.zero_()
+        head.box.bias.copy_(torch.tensor([0.0, 0.0, math.log(3), -math.log(3)]))
+        box = head(torch.randn(2, 16))
+    # Centre (1/2, 1/2), size 3/4 x 1/4.
+    assert box.tolist() == [pytest.approx([1 / 8, 3 / 8, 7 / 8, 5 / 8])] * 2
+
+
+def test_a_direct_model_says_a_box_of_each_text_and_has_no_other_head(batch):
+    model = build(TBKINForGrounding, grounding_box="direct")
+    outputs = run(model, batch)
+    assert outputs.box_logits is None
+    assert outputs.box_deltas is None
+    assert outputs.direct_boxes.shape == (2, 4)
+    assert (outputs.direct_boxes[:, 2:] > outputs.direct_boxes[:, :2]).all()
+    alone = run(model, {name: part[:1] for name, part in batch.items()})
+    assert torch.allclose(alone.direct_boxes, outputs.direct_boxes[:1], atol=1e-5)
+    half = model.to(torch.bfloat16)
+    floats = ("region_features", "region_boxes")
+    boxes = run(half, {name: part.bfloat16() if name in floats else part
+                       for name, part in batch.items()}).direct_boxes  # fmt: skip
+    assert boxes.dtype == torch.float32
+    assert torch.allclose(boxes, outputs.direct_boxes, atol=0.1)
+
+
+def test_a_direct_model_learns_with_every_parameter_and_is_saved(batch, tmp_path):
+    model = build(TBKINForGrounding, grounding_box="direct")
+    outputs = model(**batch)
+    targets = torch.tensor([[0.1, 0.1, 0.4, 0.5], [0.5, 0.2, 0.9, 0.9]])
+    grounding_direct_loss(outputs.direct_boxes, targets).backward()
+    names = [name for name, part in model.named_parameters()
+             if part.grad is None or not part.grad.abs().sum() > 0]  # fmt: skip
+    assert names == []
+    model.save_pretrained(tmp_path)
+    loaded = TBKINForGrounding.from_pretrained(tmp_path).eval()
+    assert loaded.config.grounding_box == "direct"
+    assert torch.equal(run(loaded, batch).direct_boxes, outputs.direct_boxes.detach())
+
+
+def test_the_choice_of_the_box_head_leaves_the_default_model_alone():
+    by_default = TBKINForGrounding(config()).state_dict()
+    assert config().grounding_box == "regions"
+    assert not any(name.startswith("direct_box_head") for name in by_default)
+    direct = TBKINForGrounding(config(grounding_box="direct")).state_dict()
+    assert {name.split(".")[0] for name in by_default} == {"tbkin", "grounding_head"}
+    assert {name.split(".")[0] for name in direct} == {"tbkin", "direct_box_head"}
+    with pytest.raises(Exception, match="grounding_box must be one of regions, direct; got 'detr'"):
+        config(grounding_box="detr")
 
 
 def test_the_word_embeddings_are_the_decoder(batch):

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tbkin.objectives.answer import Answer, AnswerKL, answer_kl_loss, answer_loss
+from tbkin.objectives import TotalLoss
+from tbkin.objectives.answer import Answer, answer_kl_loss, answer_loss
 
 
 def test_answer_loss_worked_by_hand():
@@ -63,8 +64,10 @@ def test_answer_kl_worked_by_hand():
     frequencies = torch.tensor([[0.5, 0.5], [0.6, 0.0]])
     first = (math.log(2 / 3) + math.log(2)) / 2 / 2
     second = 0.6 * math.log(0.8) / 2
-    loss = answer_kl_loss(logits, frequencies)
-    assert loss.item() == pytest.approx((first + second) / 2, abs=1e-7)
+    mean, summed = (answer_kl_loss(logits, frequencies, None, name) for name in ("mean", "sum"))
+    assert mean.item() == pytest.approx((first + second) / 2, abs=1e-7)
+    assert summed.item() == pytest.approx(first + second, abs=1e-7)
+    assert answer_kl_loss(logits, frequencies) == summed
 
 
 def test_answer_kl_is_0_and_least_where_the_probabilities_are_the_frequencies():
@@ -76,10 +79,39 @@ def test_answer_kl_is_0_and_least_where_the_probabilities_are_the_frequencies():
     assert logits.grad.abs().max() < 1e-7
 
 
-@pytest.mark.parametrize(
-    ("objective", "field"), [(Answer, "labels"), (AnswerKL, "answer_frequencies")]
-)
-def test_questions_without_answers_are_left_out(objective, field):
+def test_kl_for_the_first_epochs_then_cross_entropy():
+    outputs = SimpleNamespace(logits=torch.randn(2, 3))
+    batch = {"labels": torch.rand(2, 3), "answer_frequencies": torch.rand(2, 3)}
+    total = TotalLoss({"answer": {"kl_epochs": 2, "weight": 0.5}, "sparsity": {}})
+    outputs.attention_gate = torch.zeros(())
+    kl = answer_kl_loss(outputs.logits, batch["answer_frequencies"])
+    bce = answer_loss(outputs.logits, batch["labels"])
+    assert total(outputs, batch)[1]["answer"] == kl  # the first epoch, before anyone says so
+    for epoch, expected in ((0, kl), (1, kl), (2, bce), (9, bce), (1, kl)):
+        total.set_epoch(epoch)
+        loss, terms = total(outputs, batch)
+        assert terms["answer"] == expected
+        assert loss.item() == pytest.approx(0.5 * expected.item())
+
+
+def test_without_kl_epochs_frequencies_are_not_needed():
+    objective = Answer()
+    objective.set_epoch(0)
+    outputs, batch = SimpleNamespace(logits=torch.randn(2, 3)), {"labels": torch.rand(2, 3)}
+    assert objective(outputs, batch) == answer_loss(outputs.logits, batch["labels"])
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, "3"])
+def test_kl_epochs_that_are_no_number_of_epochs(value):
+    with pytest.raises(ValueError, match=r"objectives\.answer\.kl_epochs is a whole number >= 0"):
+        Answer(kl_epochs=value)
+
+
+@pytest.mark.parametrize(("kl_epochs", "field"), [(0, "labels"), (1, "answer_frequencies")])
+def test_questions_without_answers_are_left_out(kl_epochs, field):
+    def objective():
+        return Answer(kl_epochs=kl_epochs)
+
     logits, labels = torch.randn(3, 4), torch.rand(3, 4)
     valid = torch.tensor([1, 0, 1])
     loss = objective()(SimpleNamespace(logits=logits), {field: labels, "label_valid": valid})
@@ -127,7 +159,10 @@ def test_agrees_with_rosita(reference):
         "answer_frequencies": inputs["label_kl"],
         "label_valid": inputs["label_valid"],
     }
-    objectives = {"bce": Answer(reduction="mean"), "kl": AnswerKL()}
+    objectives = {
+        "bce": Answer(reduction="mean"),
+        "kl": Answer(reduction="mean", kl_epochs=3),
+    }
     for name, objective in objectives.items():
         assert objective(given, batch).item() == pytest.approx(
             outputs[f"loss_{name}"].item(), abs=1e-6

@@ -5,11 +5,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tbkin.boxes import decode_boxes
+from tbkin.boxes import cxcywh_to_xyxy, decode_boxes
 from tbkin.objectives.grounding import (
     GroundingBox,
+    GroundingDirect,
     GroundingRank,
     grounding_box_loss,
+    grounding_direct_loss,
     grounding_labels,
     grounding_rank_loss,
 )
@@ -178,6 +180,83 @@ def test_labels_of_another_shape_are_refused():
         grounding_box_loss(deltas, deltas[:, :1], logits)
     with pytest.raises(ValueError, match=r"box_label_mask .*\(2, 3\).*, got \(2, 1\)"):
         grounding_box_loss(deltas, deltas, logits[:, :1])
+
+
+# Of the box that is said directly
+
+
+def test_direct_loss_worked_by_hand():
+    # The target is the left half, the box the right half: centres (0.75, 0.5) and (0.25, 0.5) of
+    # the same size are 0.5 apart; no overlap and nothing between, so GIoU 0.
+    right, left = torch.tensor([[0.5, 0.0, 1, 1]]), torch.tensor([[0.0, 0, 0.5, 1]])
+    assert grounding_direct_loss(right, left).item() == pytest.approx(5 * 0.5 + 2)
+    # The whole picture for the left half: 0.25 apart, 0.5 too wide, IoU and GIoU 0.5.
+    whole = torch.tensor([[0.0, 0, 1, 1]])
+    assert grounding_direct_loss(whole, left).item() == pytest.approx(5 * 0.75 + 2 * 0.5)
+    assert grounding_direct_loss(left, left).item() == 0
+    # The mean of a batch; a sample that means nothing neither adds nor divides.
+    batch = torch.cat([right, whole, right]), torch.cat([left, left, torch.zeros(1, 4)])
+    assert grounding_direct_loss(*batch).item() == pytest.approx((4.5 + 4.75) / 2)
+    weighted = grounding_direct_loss(*batch, l1_weight=1, giou_weight=0)
+    assert weighted.item() == pytest.approx((0.5 + 0.75) / 2)
+
+
+def test_the_direct_objective_reads_the_batch_and_has_detrs_weights():
+    outputs = SimpleNamespace(direct_boxes=torch.tensor([[0.5, 0.0, 1, 1]]))
+    batch = {"target_boxes": torch.tensor([[0.0, 0, 0.5, 1]])}
+    assert GroundingDirect()(outputs, batch).item() == pytest.approx(5 * 0.5 + 2 * 1)
+    assert GroundingDirect(1, 3)(outputs, batch).item() == pytest.approx(1 * 0.5 + 3 * 1)
+
+
+def test_gradients_of_the_direct_loss():
+    random = torch.Generator().manual_seed(0)
+    centres = torch.rand(4, 4, generator=random, dtype=torch.float64) * 0.5 + 0.1
+    targets = cxcywh_to_xyxy(torch.rand(4, 4, generator=random, dtype=torch.float64) * 0.5 + 0.1)
+    targets[3] = 0
+    boxes = cxcywh_to_xyxy(centres).requires_grad_()
+    assert torch.autograd.gradcheck(grounding_direct_loss, (boxes, targets))
+    grounding_direct_loss(boxes, targets).backward()
+    assert (boxes.grad[:3].abs().sum(dim=1) > 0).all()
+    assert boxes.grad[3].abs().max() == 0
+
+
+def test_following_the_gradient_of_the_direct_loss_reaches_the_target():
+    logits = torch.zeros(2, 4, requires_grad=True)
+    targets = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.6, 0.1, 0.9, 0.9]])
+    optimizer = torch.optim.Adam([logits], lr=0.05)
+    for step in range(400):
+        optimizer.param_groups[0]["lr"] = 0.05 * (1 - step / 400)
+        optimizer.zero_grad()
+        grounding_direct_loss(cxcywh_to_xyxy(logits.sigmoid()), targets).backward()
+        optimizer.step()
+    assert torch.allclose(cxcywh_to_xyxy(logits.sigmoid()), targets, atol=0.01)
+
+
+def test_no_target_gives_0_and_a_gradient_of_0():
+    boxes = torch.rand(2, 4, requires_grad=True)
+    loss = grounding_direct_loss(boxes, torch.zeros(2, 4))
+    loss.backward()
+    assert loss.item() == 0
+    assert boxes.grad.abs().max() == 0
+
+
+def test_targets_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"target_boxes .*\(2, 4\).*, got \(1, 4\)"):
+        grounding_direct_loss(torch.zeros(2, 4), torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize(
+    ("objective", "complaint"),
+    [
+        (GroundingRank, "grounding_rank needs box_logits, .*model.grounding_box=regions"),
+        (GroundingBox, "grounding_box needs box_deltas, .*model.grounding_box=regions"),
+        (GroundingDirect, "grounding_direct needs direct_boxes, .*model.grounding_box=direct"),
+    ],
+)
+def test_a_model_with_the_other_head_is_refused(objective, complaint):
+    outputs = SimpleNamespace(box_logits=None, box_deltas=None, direct_boxes=None)
+    with pytest.raises(ValueError, match=complaint):
+        objective()(outputs, {})
 
 
 def test_labels_agree_with_rosita(reference):
