@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tbkin.data import pretraining, vqa
+from tbkin.data import multitask, pretraining, refcoco, vqa
+from tbkin.metrics.grounding_accuracy import GroundingAccuracy
 from tbkin.metrics.masked_accuracy import MaskedAccuracy
+from tbkin.metrics.mean_accuracy import MeanAccuracy
 from tbkin.metrics.vqa_accuracy import VQAAccuracy
-from tbkin.model.heads import TBKINForPreTraining, TBKINForQuestionAnswering
+from tbkin.model.heads import (
+    TBKINForGrounding,
+    TBKINForMultiTask,
+    TBKINForPreTraining,
+    TBKINForQuestionAnswering,
+)
 from tbkin.model.modeling_tbkin import TBKINPreTrainedModel
 
 
@@ -32,6 +39,7 @@ class Task:
         labelled: prefixes of the weights that have a row for each label.
         label_counts: ``(labels) ->`` settings of the model that follow from the labels.
         data_settings: settings of ``data.*`` that the dataset takes as well.
+        parts: tasks that are learned together; then ``root`` is a folder for each, by name.
     """
 
     dataset: Callable[..., Any]
@@ -44,9 +52,43 @@ class Task:
     labelled: tuple[str, ...]
     label_counts: Callable[[list[str]], dict[str, int]] = lambda labels: {}
     data_settings: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
 
 TASKS: dict[str, Task] = {
+    "grounding": Task(
+        dataset=refcoco.RefCOCODataset,
+        model=TBKINForGrounding,
+        metric=lambda dataset, labels: GroundingAccuracy(dataset.expressions()),
+        monitor="grounding_accuracy",
+        objectives={
+            "grounding_rank": {},
+            "grounding_box": {"weight": 0.5},
+            "region_words": {},
+        },
+        build_processor=refcoco.build_processor,
+        read_labels=lambda root: [],
+        labelled=(),
+    ),
+    "multitask": Task(
+        dataset=multitask.QuestionsAndExpressions,
+        model=TBKINForMultiTask,
+        metric=lambda dataset, labels: MeanAccuracy(
+            VQAAccuracy(dataset.questions.questions(), labels),
+            GroundingAccuracy(dataset.expressions.expressions()),
+        ),
+        monitor="mean_accuracy",
+        objectives={
+            "answer": {},
+            "grounding_rank": {},
+            "grounding_box": {"weight": 0.5},
+            "region_words": {},
+        },
+        build_processor=multitask.build_processor,
+        read_labels=multitask.read_answers,
+        labelled=("head.answers.",),
+        parts=("vqa", "grounding"),
+    ),
     "pretraining": Task(
         dataset=pretraining.PretrainingDataset,
         model=TBKINForPreTraining,

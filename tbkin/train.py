@@ -16,6 +16,7 @@ import sys
 if not __package__:  # started as a file: Python put tbkin/ on the path, where we want its parent
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
+import contextlib
 import importlib.metadata
 import json
 import math
@@ -40,13 +41,20 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from tbkin.config import OptimConfig, TrainConfig, choose, help_text, load_config, run_command
+from tbkin.config import TrainConfig, choose, help_text, load_config, run_command
 from tbkin.data.collate import Collator
-from tbkin.data.prepared import default_output, find_prepared, read_record
+from tbkin.data.prepared import STEPS, find_prepared, read_record
 from tbkin.data.processing_tbkin import TBKINProcessor
-from tbkin.evaluation import evaluate, finish, kept_by_block, quiet
 from tbkin.files import write_json
 from tbkin.objectives import TotalLoss
+from tbkin.optimization import build_optimizer, epochs_done, set_lr
+from tbkin.provenance import (
+    new_run_id,
+    save_training_record,
+    split_record,
+    training_record,
+)
+from tbkin.running import Runner, evaluate, finish, kept_by_block, quiet
 from tbkin.starting_model import build
 from tbkin.tasks import TASKS
 
@@ -75,10 +83,15 @@ def train(config: TrainConfig) -> dict[str, Any]:
     )
     disable_progress_bar()  # of transformers: a checkpoint is written in a blink
     set_seed(config.seed)
+    places = {
+        name: config.data.roots.get(name, config.data.root) for name in task.parts or (config.task,)
+    }
     if accelerator.is_local_main_process:
-        draw_tiny_world(config.data.root, config.task)
+        for name, place in places.items():
+            draw_tiny_world(place, name)
     accelerator.wait_for_everyone()
-    root = find_prepared(config.data.root, config.task)
+    roots = {name: find_prepared(place, name) for name, place in places.items()}
+    root = roots if task.parts else roots[config.task]
 
     processor, model, note = build(config, task, root)
     if note and accelerator.is_main_process:
@@ -90,31 +103,33 @@ def train(config: TrainConfig) -> dict[str, Any]:
         for split in (config.data.train_split, config.data.val_split)
     ]
     collate = Collator(processor.tokenizer.pad_token_id, len(labels))
-    loaders = [
-        DataLoader(
-            dataset,
-            batch_size=size,
-            shuffle=shuffle,
-            collate_fn=collate,
-            num_workers=config.data.workers,
-            persistent_workers=config.data.workers > 0,
-        )
-        for dataset, size, shuffle in zip(
-            splits, (config.batch_size, config.eval_batch_size), (True, False), strict=True
-        )
-    ]
+    loader = DataLoader(
+        splits[0],
+        batch_size=config.batch_size,
+        shuffle=True,
+        collate_fn=collate,
+        num_workers=config.data.workers,
+        persistent_workers=config.data.workers > 0,
+    )
     optimizer = build_optimizer([model, total_loss], config.optim)
-    model, optimizer, train_loader, val_loader = accelerator.prepare(model, optimizer, *loaders)
+    model, optimizer, train_loader = accelerator.prepare(model, optimizer, loader)
     total_loss = total_loss.to(accelerator.device)
     if any(parameter.requires_grad for parameter in total_loss.parameters()):
         total_loss = accelerator.prepare(total_loss)
 
+    seen = training_record(
+        [split_record(folder, config.data.train_split) for folder in roots.values()],
+        {row["image_id"] for row in splits[0].rows},
+        config.init_from,
+    )
+    data = {name: read_record(folder) for name, folder in roots.items()}
     record: dict[str, Any] = {
+        "run": new_run_id(config.seed),
         "config": asdict(config),
         "model": accelerator.unwrap_model(model).config.to_diff_dict(),
         "parser": processor.parser,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "data": read_record(root),
+        "data": data if task.parts else data[config.task],
         "regions": splits[0].store.fingerprint,
         "seed": config.seed,
         "processes": accelerator.num_processes,
@@ -125,11 +140,14 @@ def train(config: TrainConfig) -> dict[str, Any]:
         output.mkdir(parents=True, exist_ok=True)
 
     def validate() -> dict[str, Any]:
-        return evaluate(accelerator, model, val_loader, task.metric(splits[1], labels))
+        metric = task.metric(splits[1], labels)
+        size = max(1, config.eval_batch_size // accelerator.num_processes)
+        workers = config.data.workers
+        return evaluate(Runner(accelerator, model, splits[1], collate, metric, size, workers))
 
     def save() -> None:
         if accelerator.is_main_process:
-            save_checkpoint(accelerator.unwrap_model(model), processor, output)
+            save_checkpoint(accelerator.unwrap_model(model), processor, seen, output)
 
     result = fit(
         accelerator,
@@ -176,6 +194,7 @@ def fit(
     best: dict[str, Any] = {}
     history: list[dict[str, Any]] = []
     step, began = 0, time.monotonic()
+    objectives = accelerator.unwrap_model(total_loss)
     timed = config.max_seconds > 0
     bar = tqdm(
         total=round(config.max_seconds) if timed else total_steps,
@@ -193,7 +212,8 @@ def fit(
                 progress = share_done(accelerator, config, step / total_steps, began)
                 if progress >= 1:
                     break
-                set_lr(optimizer, config.optim, progress)
+                set_lr(optimizer, config.optim, progress, config.epochs)
+                objectives.set_epoch(int(epochs_done(progress, config.epochs)))
                 with accelerator.accumulate(model):
                     outputs = model(**batch)
                     loss, terms = total_loss(outputs, batch)
@@ -243,37 +263,6 @@ def fit(
     }
 
 
-def build_optimizer(modules: list[nn.Module], optim: OptimConfig) -> torch.optim.Optimizer:
-    """AdamW; matrices decay, biases, norms, gates and embeddings do not."""
-    decayed, free = [], []
-    for module in modules:
-        embeddings = {
-            id(layer.weight) for layer in module.modules() if isinstance(layer, nn.Embedding)
-        }
-        for parameter in module.parameters():
-            plain = parameter.dim() < 2 or id(parameter) in embeddings
-            (free if plain else decayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": optim.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=optim.lr, betas=(0.9, 0.98), fused=True)
-
-
-def set_lr(optimizer: torch.optim.Optimizer, optim: OptimConfig, progress: float) -> None:
-    """Linear warm-up to ``optim.lr``, then linear decay to 0.
-
-    Args:
-        optimizer: all its groups get the same rate.
-        optim: the settings.
-        progress: share of the run that is done, in [0, 1].
-    """
-    rising = progress / optim.warmup_ratio if optim.warmup_ratio else 1.0
-    falling = (1 - progress) / (1 - optim.warmup_ratio)
-    for group in optimizer.param_groups:
-        group["lr"] = optim.lr * max(0.0, min(max(rising, 1e-3), falling))
-
-
 def share_done(
     accelerator: Accelerator, config: TrainConfig, share_of_steps: float, began: float
 ) -> float:
@@ -294,12 +283,15 @@ def check_finite(loss: torch.Tensor, step: int) -> None:
         )
 
 
-def save_checkpoint(model: Any, processor: TBKINProcessor, output: Path) -> None:
-    """Write model and processor beside the old ones, then put them in their place."""
+def save_checkpoint(
+    model: Any, processor: TBKINProcessor, seen: dict[str, Any], output: Path
+) -> None:
+    """Write a checkpoint and what it has seen beside the old one, then put it in its place."""
     unfinished = output / ".unfinished"
     unfinished.mkdir(exist_ok=True)
     model.save_pretrained(unfinished)
     processor.save_pretrained(unfinished)
+    save_training_record(seen, unfinished)
     for path in unfinished.iterdir():
         path.replace(output / path.name)
     unfinished.rmdir()
@@ -320,13 +312,16 @@ def open_log(accelerator: Accelerator, output_dir: str) -> Iterator[Callable[[di
         yield log
 
 
-def draw_tiny_world(root: str, task: str = "vqa") -> None:
+def draw_tiny_world(root: str, task: str) -> None:
     """Draw and prepare the tiny world if that is what the run wants and it is not there."""
-    if root != TINY_ROOT or (default_output(root, task) / "dataset.json").is_file():
+    if root != TINY_ROOT:
+        return
+    with contextlib.suppress(FileNotFoundError):
+        find_prepared(root, task)
         return
     for words in (
         ["tiny", f"output={root}"],
-        [task, f"data.root={root}", "detector=detected"],
+        [STEPS.get(task, task), f"data.root={root}", "detector=detected"],
     ):
         sys.stderr.write(f"no {root} yet: tbkin prep {' '.join(words)}\n")
         subprocess.run([sys.executable, "-m", "data_prep", *words], check=True, stdout=sys.stderr)

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 
 import data_prep.pretraining
 from tbkin import evaluation, scoring, train
@@ -50,15 +49,6 @@ def test_baselines_and_selection_stand_beside_the_score(trained, tiny_root, tmp_
     by_block = metrics["selection"]["attention_kept_by_block"]
     assert set(by_block) == set(BLOCKS)
     assert len({min(shares) for shares in by_block.values()}) > 1
-
-
-def test_shares_of_blocks_come_from_the_sums_of_pairs():
-    # Two layers; of the first block 1 of 4 and 3 of 4, of the second nothing is there.
-    pairs = torch.tensor([[[1, 4], [0, 0]] + [[1, 2]] * 3, [[3, 4], [0, 0]] + [[2, 2]] * 3])
-    shares = evaluation.kept_by_block(pairs.double())
-    assert shares["text-text"] == [0.25, 0.75]
-    assert shares["text-image"] == [1.0, 1.0]
-    assert shares["graph"] == [0.5, 1.0]
 
 
 def test_batches_of_other_sizes_weigh_by_their_pairs(trained, tiny_root, tmp_path):

@@ -10,13 +10,14 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [  # lowest first; a folder counts as one room
     ["tbkin.config", "tbkin.boxes", "tbkin.answers", "tbkin.files"],
     ["tbkin.resume", "tbkin.plain_pickle", "tbkin.json_stream"],
-    ["tbkin.graphs", "tbkin.objectives", "tbkin.metrics"],
+    ["tbkin.graphs", "tbkin.objectives", "tbkin.metrics", "tbkin.optimization"],
     ["tbkin.detectors", "tbkin.parsers", "tbkin.visualize", "tbkin.model"],
     ["tbkin.data"],
     ["tbkin.tasks"],
     ["tbkin.starting_model"],
-    ["tbkin.scoring_captions"],
+    ["tbkin.scoring_captions", "tbkin.scoring_grounding", "tbkin.scoring_submission"],
     ["tbkin.scoring"],
+    ["tbkin.running", "tbkin.provenance", "tbkin.reports"],
     ["tbkin.evaluation"],  # scores what it predicted
     ["tbkin.train", "tbkin.predict", "tbkin.graph"],
     ["tbkin.serve"],

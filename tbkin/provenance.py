@@ -1,0 +1,162 @@
+"""Where a number comes from: which run, which model, which examples, and what training has seen.
+
+A checkpoint carries ``trained_on.json``: the splits that it and those it started from have learned
+from, told by the hash of their prepared examples, which does not change with the detector; and the
+ids of their pictures.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from tbkin.data.prepared import read_record
+from tbkin.files import file_hash, write_text
+
+FILE = "trained_on.json"
+
+
+def new_run_id(seed: int) -> str:
+    """A name for a run that no other run of a user has: UTC to the second, and its seed."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-seed{seed}"
+
+
+def split_record(root: Path, split: str) -> dict[str, Any]:
+    """What tells one split from another: task, dataset, name, and the hash of its examples."""
+    record = read_record(root)
+    return {
+        "task": record["task"],
+        "dataset": record.get("dataset", record["task"]),
+        "split": split,
+        "sha256": file_hash(root / f"{split}.jsonl"),
+    }
+
+
+def training_record(
+    splits: list[dict[str, Any]], images: set[int], init_from: str = ""
+) -> dict[str, Any]:
+    """The content of ``trained_on.json``.
+
+    Args:
+        splits: of :func:`split_record`, those that are learned from.
+        images: ids of their pictures.
+        init_from: checkpoint folder that the run starts from; what it has seen is taken over.
+
+    Returns:
+        ``splits``, ``images`` and ``known``: False where nobody knows what the start has seen.
+    """
+    known = True
+    if init_from:
+        before = read_training_record(Path(init_from))
+        known = before["known"]
+        splits = [*before["splits"], *(split for split in splits if split not in before["splits"])]
+        images = images | set(before["images"])
+    return {"known": known, "splits": splits, "images": sorted(images)}
+
+
+def save_training_record(record: dict[str, Any], folder: Path) -> None:
+    """Write it beside a checkpoint, on a line a part: there may be 100,000 pictures."""
+    parts = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in record.items()]
+    write_text(folder / FILE, "{" + ",\n".join(parts) + "}\n")
+
+
+def read_training_record(folder: Path) -> dict[str, Any]:
+    """What a checkpoint has learned from; ``known`` is False where it does not say."""
+    path = folder / FILE
+    if not path.is_file():
+        return {"known": False, "splits": [], "images": []}
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def check_unseen(
+    folder: Path, root: Path, split: str, images: set[int], allowed: bool
+) -> dict[str, Any]:
+    """Refuse to score a split that the checkpoint has learned from.
+
+    Args:
+        folder: checkpoint.
+        root: prepared folder.
+        split: one of its splits.
+        images: ids of the pictures of that split.
+        allowed: do not refuse.
+
+    Returns:
+        For the protocol: ``split_seen`` (bool, None: nobody knows) and ``pictures_seen``, how many
+        of the split's pictures occur in training, whatever was asked about them.
+
+    Raises:
+        ValueError: it has, and nobody allowed it.
+    """
+    record = read_training_record(folder)
+    this = split_record(root, split)
+    seen = any(past["sha256"] == this["sha256"] for past in record["splits"])
+    if seen and not allowed:
+        raise ValueError(
+            f"{folder} was trained on split {split!r} of {root}; a score on it says nothing about "
+            "new pictures. Choose another split=, or add seen=true to score it all the same."
+        )
+    return {
+        "split_seen": seen or (None if not record["known"] else False),
+        "pictures_seen": len(images.intersection(record["images"])),
+        "pictures": len(images),
+    }
+
+
+def model_record(folder: Path) -> dict[str, Any]:
+    """Which checkpoint: its folder, the hash of its weights, and the run that trained it."""
+    run = folder / "run.json"
+    return {
+        "folder": str(folder),
+        "sha256": {path.name: file_hash(path) for path in sorted(folder.glob("*.safetensors"))},
+        "run": json.loads(run.read_text()).get("run") if run.is_file() else None,
+    }
+
+
+def protocol_lines(protocol: dict[str, Any]) -> list[str]:
+    """How a number was made, for the end of a printed table."""
+    model, seen = protocol["model"], protocol["seen_in_training"]
+    weights = ", ".join(digest[:12] for digest in model["sha256"].values())
+    known = {True: "the split is training data", False: "split unseen", None: "training unknown"}
+    pictures = f"{seen['pictures_seen']} of {seen['pictures']} pictures seen in training"
+    return [
+        f"split: {protocol['split']} of {protocol['dataset']}, {protocol['items']} items "
+        f"(sha256 {protocol['sha256'][:12]}); {known[seen['split_seen']]}, {pictures}",
+        *(f"{name.replace('_', ' ')}: {value}" for name, value in protocol["rules"].items()),
+        f"boxes: {protocol['box_source']}",
+        f"model: {model['folder']} (run {model['run'] or 'unknown'}, weights {weights}), "
+        f"tbkin {protocol['tbkin']}",
+    ]
+
+
+def protocol_of(
+    model: Path,
+    root: Path,
+    split: str,
+    items: int,
+    rules: dict[str, Any],
+    seen: dict[str, Any],
+) -> dict[str, Any]:
+    """All that must stand beside a number to compare it with another.
+
+    Args:
+        model: checkpoint folder.
+        root: prepared folder.
+        split: of it.
+        items: examples that were scored.
+        rules: by which they were, name -> value.
+        seen: of :func:`check_unseen`.
+    """
+    record = read_record(root)
+    return {
+        **split_record(root, split),
+        "items": items,
+        "rules": rules,
+        "box_source": record.get("box_source") or f"detector {record['detector']['name']}",
+        "files": {key: entry["sha256"] for key, entry in record["files"].items()},
+        "seen_in_training": seen,
+        "model": model_record(model),
+        "tbkin": importlib.metadata.version("tbkin"),
+    }

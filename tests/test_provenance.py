@@ -1,0 +1,85 @@
+"""Where a number comes from: what a checkpoint has learned from, and what stands by a score."""
+
+import json
+
+import pytest
+
+from tbkin import provenance
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A prepared folder with two splits."""
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    record = {"schema": "tbkin.dataset/1", "task": "grounding", "dataset": "refcocog_umd"}
+    record |= {"files": {"refs": {"path": "a", "sha256": "f00"}}, "detector": {"name": "yolox"}}
+    (folder / "dataset.json").write_text(json.dumps(record))
+    (folder / "train.jsonl").write_text('{"image_id": 1}\n')
+    (folder / "val.jsonl").write_text('{"image_id": 2}\n')
+    return folder
+
+
+def checkpoint(folder, record):
+    folder.mkdir()
+    provenance.save_training_record(record, folder)
+    return folder
+
+
+def test_a_split_that_was_learned_from_is_refused_unless_told(root, tmp_path):
+    split = provenance.split_record(root, "train")
+    model = checkpoint(tmp_path / "m", provenance.training_record([split], {1, 5}))
+    with pytest.raises(ValueError, match=r"trained on split 'train'.*seen=true"):
+        provenance.check_unseen(model, root, "train", {1}, allowed=False)
+    seen = provenance.check_unseen(model, root, "train", {1}, allowed=True)
+    assert seen == {"split_seen": True, "pictures_seen": 1, "pictures": 1}
+    seen = provenance.check_unseen(model, root, "val", {2, 5, 7}, allowed=False)
+    assert seen == {"split_seen": False, "pictures_seen": 1, "pictures": 3}
+
+
+def test_the_same_examples_under_another_name_are_refused_too(root, tmp_path):
+    split = provenance.split_record(root, "train")
+    model = checkpoint(tmp_path / "m", provenance.training_record([split], {1}))
+    (root / "test.jsonl").write_text((root / "train.jsonl").read_text())
+    with pytest.raises(ValueError, match="trained on split 'test'"):
+        provenance.check_unseen(model, root, "test", {1}, allowed=False)
+
+
+def test_what_a_start_has_seen_is_taken_over(root, tmp_path):
+    first = provenance.training_record([provenance.split_record(root, "train")], {1})
+    start = checkpoint(tmp_path / "start", first)
+    later = [provenance.split_record(root, "val")]
+    record = provenance.training_record(later, {2}, str(start))
+    assert [split["split"] for split in record["splits"]] == ["train", "val"]
+    assert record["images"] == [1, 2]
+    assert record["known"]
+    model = checkpoint(tmp_path / "m", record)
+    with pytest.raises(ValueError, match="trained on split 'train'"):
+        provenance.check_unseen(model, root, "train", {1}, allowed=False)
+    assert provenance.read_training_record(model) == record
+
+
+def test_a_start_that_says_nothing_leaves_it_unknown(root, tmp_path):
+    (tmp_path / "converted").mkdir()
+    record = provenance.training_record([], {2}, str(tmp_path / "converted"))
+    assert not record["known"]
+    model = checkpoint(tmp_path / "m", record)
+    seen = provenance.check_unseen(model, root, "val", {2}, allowed=False)
+    assert seen == {"split_seen": None, "pictures_seen": 1, "pictures": 1}
+
+
+def test_the_protocol_names_all_that_decides(root, tmp_path):
+    split = provenance.split_record(root, "train")
+    model = checkpoint(tmp_path / "m", provenance.training_record([split], {1}))
+    (model / "model.safetensors").write_bytes(b"weights")
+    (model / "run.json").write_text('{"run": "20260101-000000-seed3"}')
+    seen = provenance.check_unseen(model, root, "val", {2}, allowed=False)
+    protocol = provenance.protocol_of(model, root, "val", 9, {"iou": "plain"}, seen)
+    assert protocol["sha256"] == provenance.split_record(root, "val")["sha256"]
+    assert protocol["files"] == {"refs": "f00"}
+    lines = "\n".join(provenance.protocol_lines(protocol))
+    for said in ("val of refcocog_umd, 9 items", "split unseen", "0 of 1 pictures", "iou: plain"):
+        assert said in lines
+    assert "boxes: detector yolox" in lines
+    assert "run 20260101-000000-seed3" in lines
+    assert protocol["model"]["sha256"]["model.safetensors"][:12] in lines
