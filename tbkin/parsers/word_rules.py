@@ -124,7 +124,7 @@ class _Reader:
         return list(self.heads)
 
     def _is_animate(self, node: int) -> bool:
-        return self.graph.nodes[node].label.split()[-1] in ANIMATE
+        return self.graph.nodes[node].label.rpartition(" ")[2] in ANIMATE
 
     def _place(self, chunk: Chunk, before: str) -> None:
         pending = self.pending

@@ -1,7 +1,7 @@
 import importlib.metadata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tbkin.graphs.facts import facts_of
@@ -155,6 +155,7 @@ def test_predicate_adjectives_garments_and_negation(parser):
 
 @EVERY
 @given(text=st.text(max_size=300))
+@example(text="_")
 @settings(max_examples=60, deadline=None)
 def test_any_text_gives_a_sound_graph(parser, text):
     graph = load_parser(parser)(text)
