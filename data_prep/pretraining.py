@@ -10,8 +10,6 @@ training captions, makes the regions (or takes those that are there: ``regions=D
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -20,7 +18,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_prep.official import Row, hold_out, official_file, pictures_of, with_boxes
+from data_prep.official import (
+    Row,
+    hold_out,
+    link_folder,
+    official_file,
+    pictures_of,
+    with_boxes,
+)
 from data_prep.regions import extract, make_way
 from tbkin.config import help_text, load_config, setting
 from tbkin.data.captions import image_names, read_captions
@@ -29,7 +34,7 @@ from tbkin.data.features import RegionStore
 from tbkin.data.prepared import SCHEMA, default_output
 from tbkin.detectors import DetectorSettings, build_detector, short_detector
 from tbkin.detectors.precomputed_names import image_number
-from tbkin.files import file_hash, new_folder, put_in_place, write_json, write_text
+from tbkin.files import files_record, new_folder, put_in_place, write_json, write_text
 from tbkin.graphs.knowledge import build_prior, describe
 from tbkin.graphs.scene_graph import SceneGraph, read_scene_graphs, write_scene_graphs
 from tbkin.parsers import load_parser, parse_many, resolve_parser
@@ -122,17 +127,14 @@ def main(arguments: list[str]) -> None:
         prior = build_prior(write_graphs(unfinished / "graphs", splits, parser), config.min_count)
         prior.save(unfinished / "prior.json")
         if config.regions:
-            shutil.copytree(store, unfinished / "regions", copy_function=_link)
+            link_folder(store, unfinished / "regions")
         else:
             put_in_place(store, unfinished / "regions")
         record = {
             "schema": SCHEMA,
             "task": "pretraining",
             "root": root,
-            "files": {
-                f"{split}_captions": {"path": str(path), "sha256": file_hash(path)}
-                for split, path in files.items()
-            },
+            "files": files_record({f"{split}_captions": path for split, path in files.items()}),
             "splits": {
                 split: {
                     "captions": len(rows),
@@ -269,14 +271,6 @@ def _number_of(names: list[str]) -> int | None:
         if number.isdecimal():
             return int(number)
     return None
-
-
-def _link(source: str, target: str) -> None:
-    """A second name for a file, so that a large store is there once; a copy on another disk."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def _report(output: Path, record: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ from tbkin.data.prepared import SCHEMA, default_output
 from tbkin.data.refcoco_files import MEND, Expressions
 from tbkin.data.refcoco_find import LAYOUTS, read_expressions, said_otherwise
 from tbkin.detectors import DetectorSettings, short_detector
-from tbkin.files import file_hash, new_folder, put_in_place, write_json, write_text
+from tbkin.files import files_record, new_folder, put_in_place, write_json, write_text
 
 COVERS = 0.5  # IoU at which a candidate covers a thing
 
@@ -108,9 +108,7 @@ def main(arguments: list[str]) -> None:
         "dataset": found.dataset,
         "layout": found.layout,
         "root": root,
-        "files": {
-            key: {"path": str(path), "sha256": file_hash(path)} for key, path in found.files.items()
-        },
+        "files": files_record(found.files),
         "splits": {
             split: counts_of(rows, RegionStore(store)) for split, rows in found.splits.items()
         },

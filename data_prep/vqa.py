@@ -31,7 +31,7 @@ from tbkin.data.vqa_files import (
     read_questions,
 )
 from tbkin.detectors import DetectorSettings, short_detector
-from tbkin.files import file_hash, new_folder, put_in_place, write_json, write_text
+from tbkin.files import files_record, new_folder, put_in_place, write_json, write_text
 
 Row = dict[str, Any]
 
@@ -113,9 +113,7 @@ def main(arguments: list[str]) -> None:
             "schema": SCHEMA,
             "task": "vqa",
             "root": config.data.root,
-            "files": {
-                key: {"path": str(path), "sha256": file_hash(path)} for key, path in files.items()
-            },
+            "files": files_record(files),
             "splits": {
                 split: {
                     "questions": len(rows),

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -72,6 +72,20 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """``write_text`` of indented JSON."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def files_record(files: Mapping[str, str | Path]) -> dict[str, dict[str, str]]:
+    """Name -> ``{"path", "sha256"}`` of each file, for the record of what was made from them."""
+    return {
+        name: {"path": str(path), "sha256": file_hash(Path(path))} for name, path in files.items()
+    }
+
+
+def file_lines(record: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """A record of :func:`files_record` as lines to print below a score."""
+    return [
+        f"({name}: {entry['path']}, sha256 {entry['sha256']})" for name, entry in record.items()
+    ]
 
 
 def file_hash(path: Path) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from tbkin.config import choose, help_text, load_config, run_command, setting
 from tbkin.data.vqa_files import join, read_annotations, read_json, read_questions
+from tbkin.files import file_lines, files_record
 from tbkin.metrics.vqa_accuracy import RULES, baselines, score_predictions
 from tbkin.scoring_captions import score_captions
 from tbkin.scoring_grounding import score_grounding
@@ -87,7 +88,12 @@ def score_vqa(arguments: list[str]) -> None:
     else:
         train, source = questions, "scored annotations"
     result["baselines"] = {"from": source, **baselines(train, questions, config.rule)}
-    text = json.dumps(result, ensure_ascii=False) if config.json else vqa_table(result)
+    names = ("predictions", "questions", "annotations")
+    result["files"] = files_record({name: getattr(config, name) for name in names})
+    if config.json:
+        text = json.dumps(result, ensure_ascii=False)
+    else:
+        text = "\n".join([vqa_table(result), *file_lines(result["files"])])
     sys.stdout.write(text + "\n")
 
 

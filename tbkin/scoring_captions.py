@@ -13,7 +13,7 @@ from typing import Any
 
 from tbkin.config import choose, help_text, load_config, setting
 from tbkin.data.caption_graphs import CaptionRow, read_rows
-from tbkin.files import file_hash
+from tbkin.files import files_record
 from tbkin.graphs.facts import Fact
 from tbkin.graphs.words import lemma
 from tbkin.metrics.caption_graph import EXACT, CaptionGraphScores, Matching
@@ -77,10 +77,7 @@ def score_captions(arguments: list[str]) -> None:
         "matching": matching.name,
         "protocol": PROTOCOLS[matching.name],
         "joined_by": joined_by,
-        "files": {
-            name: {"path": path, "sha256": file_hash(Path(path))}
-            for name, path in (("predictions", config.predictions), ("gold", config.gold))
-        },
+        "files": files_record({"predictions": config.predictions, "gold": config.gold}),
     }
     if matching.synsets is not None:
         folder = find_wordnet(config.wordnet)

@@ -17,7 +17,7 @@ from tbkin.data.features import RegionStore
 from tbkin.data.prepared import read_record, read_split
 from tbkin.data.refcoco_find import read_expressions
 from tbkin.data.vqa_files import read_json
-from tbkin.files import file_hash
+from tbkin.files import file_lines, files_record
 from tbkin.metrics.grounding_accuracy import COMPARISONS, IOUS, score_boxes
 from tbkin.metrics.grounding_baselines import candidate_figures
 
@@ -104,9 +104,7 @@ def score_grounding(arguments: list[str]) -> None:
         )
     files = {"predictions": Path(config.predictions), **gold.files}
     result |= gold.origin
-    result["files"] = {
-        name: {"path": str(path), "sha256": file_hash(path)} for name, path in files.items()
-    }
+    result["files"] = files_record(files)
     text = json.dumps(result, ensure_ascii=False) if config.json else _report(result)
     sys.stdout.write(text + "\n")
 
@@ -185,15 +183,11 @@ def grounding_table(result: dict[str, Any]) -> str:
 def _report(result: dict[str, Any]) -> str:
     """The table, and below it what was scored."""
     origin = [
-        f"{name.replace('_', ' ')}: {result[name]}"
+        f"({name.replace('_', ' ')}: {result[name]})"
         for name in ("dataset", "split", "layout", "box_source")
         if name in result
     ]
-    files = [
-        f"{name}: {entry['path']}, sha256 {entry['sha256']}"
-        for name, entry in result["files"].items()
-    ]
-    return "\n".join([grounding_table(result), *(f"({line})" for line in [*origin, *files])])
+    return "\n".join([grounding_table(result), *origin, *file_lines(result["files"])])
 
 
 def _prepared(folder: Path, dataset: str, split: str) -> Gold:

@@ -66,7 +66,9 @@ def test_json_is_one_object_with_everything(files, capsys):
         "questions",
         "rule",
         "baselines",
+        "files",
     ]
+    assert result["files"].keys() == {"predictions", "questions", "annotations"}
     assert result["overall"] == pytest.approx(160 / 3, abs=1e-12)
     assert result["per_answer_type"] == pytest.approx({"yes/no": 80.0, "number": 0.0})
     assert result["per_question_type"] == pytest.approx({"is the": 80.0, "how many": 0.0})
@@ -110,12 +112,15 @@ def test_table_rounds_to_two_places_and_names_the_rule(files, capsys):
     main(files)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "VQA accuracy in per cent, 3 questions, rule: official"
-    values = {tuple(line.rsplit(maxsplit=1)) for line in lines[1:-1]}
+    values = {tuple(line.rsplit(maxsplit=1)) for line in lines[1:-4]}
     assert ("overall", "53.33") in values
     assert ("answer type: yes/no", "80.00") in values
     assert ("question type: how many", "0.00") in values
     assert ("baseline: always '2'", "33.33") in values
-    assert lines[-1] == "(baselines from: scored annotations, which have seen the answers)"
+    assert lines[-4] == "(baselines from: scored annotations, which have seen the answers)"
+    for name, line in zip(("predictions", "questions", "annotations"), lines[-3:], strict=True):
+        assert line.startswith(f"({name}: ")
+        assert "sha256" in line
 
 
 def test_the_last_of_two_answers_counts_and_stderr_says_so(files, tmp_path, capsys):
