@@ -1,59 +1,63 @@
-"""One picture and one question: ``tbkin predict model=DIR image=FILE question="…"``.
+"""One picture and one question or referring expression.
 
-Prints the best five answers with their probabilities, and what each layer kept of the attention;
-``report=FILE.html`` writes the page that shows the picture, the unified scene graph, and the
-attention before and after the threshold; ``attention=FILE`` writes that attention as numbers.
+``tbkin predict model=DIR image=FILE question="…"`` prints the best five answers with their
+probabilities; ``expression="the red square"`` prints the box that is meant, in pixels, and the best
+five candidates. Both say what each layer kept of the attention. ``report=FILE.html`` writes the
+page that shows the picture, the unified scene graph, and the attention before and after the
+threshold; ``attention=FILE`` writes that attention as numbers.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from transformers.utils.logging import disable_progress_bar
 
 from tbkin.config import help_text, load_config, setting
-from tbkin.data.collate import Collator
 from tbkin.data.extraction import fingerprint_of, regions_of
 from tbkin.data.features import RegionStore, check_fingerprint
-from tbkin.data.processing_tbkin import Example, TBKINProcessor, most_confident
+from tbkin.data.processing_tbkin import TBKINProcessor
 from tbkin.detectors import build_detector
 from tbkin.detectors.pixels import open_picture
 from tbkin.detectors.precomputed import image_number
-from tbkin.graphs.build import build_scene_graph, join
 from tbkin.graphs.regions import Regions
-from tbkin.graphs.scene_graph import SceneGraph
-from tbkin.model.heads import TBKINForQuestionAnswering
-from tbkin.model.selection import BLOCKS, select
-from tbkin.model.wording import knowledge_in_words, selection_in_words
-from tbkin.visualize import Evidence, write_report
+from tbkin.metrics.grounding_accuracy import predicted_boxes
+from tbkin.model.configuration_tbkin import TBKINConfig
+from tbkin.model.modeling_tbkin import TBKINPreTrainedModel
+from tbkin.tasks import TASKS
+from tbkin.tracing import Run, masked_views, run_model, trace
+from tbkin.visualize import Evidence, GroundedBox, write_report
 from tbkin.visualize.attention import (
     MOST_REGIONS,
     MOST_WORDS,
-    AttentionExport,
     check_attention_path,
     content_words,
     save_attention,
-    top_regions,
 )
-from tbkin.visualize.masked import MaskedView, view_weights, without_region, without_word
+from tbkin.visualize.evidence import shown_regions
+from tbkin.visualize.grounded import described
+from tbkin.visualize.masked import MaskedView
+
+ASKED = {"question": "vqa", "expression": "grounding"}  # what a text is -> the task that learns it
+BEST = 5  # answers or candidates that are shown
 
 
 @dataclass
 class PredictConfig:
-    """One question about one picture."""
+    """One question or one expression about one picture."""
 
     model: str = setting("outputs/vqa_tiny", "checkpoint folder")
     image: str = setting("", "picture")
     question: str = setting("", "what to ask")
+    expression: str = setting("", 'what to find instead, such as "the red square"')
     regions: str = setting(
         "", "region store with the picture's regions; not set: the model's detector"
     )
@@ -67,22 +71,33 @@ class PredictConfig:
 class Predictor:
     """A trained model with all that it needs to answer about a new picture.
 
+    Call it for a question, :meth:`ground` for an expression. Which of them a checkpoint can do is
+    written in it: one of ``task=vqa`` answers, one of ``task=grounding`` grounds, one of both tasks
+    does both.
+
     Args:
         folder: checkpoint folder.
         regions: folder of a region store, for pictures whose regions are already there.
+
+    Raises:
+        FileNotFoundError: no checkpoint.
+        ValueError: one that can do neither.
 
     Example:
         >>> predictor = Predictor("outputs/vqa_tiny")  # doctest: +SKIP
         >>> predictor(open_picture("a.jpg"), "How many dogs are there?").answers  # doctest: +SKIP
         [('2', 0.93), ('1', 0.05), …]
+        >>> predictor = Predictor("outputs/grounding_tiny")  # doctest: +SKIP
+        >>> predictor.ground(open_picture("a.jpg"), "the left dog").grounded.box  # doctest: +SKIP
+        [84.0, 22.1, 138.0, 76.4]
     """
 
     def __init__(self, folder: str | Path, regions: str | Path | None = None):
-        folder = Path(folder)
-        if not (folder / "config.json").is_file():
+        self.folder = Path(folder)
+        if not (self.folder / "config.json").is_file():
             raise FileNotFoundError(f"no checkpoint in {folder}; train one with: tbkin train")
-        self.processor = TBKINProcessor.from_pretrained(folder)
-        self.model = TBKINForQuestionAnswering.from_pretrained(folder).eval()
+        self.processor = TBKINProcessor.from_pretrained(self.folder)
+        self.model = _model_class(self.folder).from_pretrained(self.folder).eval()
         self.store = RegionStore(regions) if regions else None
         if self.store is not None:
             check_fingerprint(self.processor.fingerprint, self.store.fingerprint, str(regions))
@@ -94,15 +109,47 @@ class Predictor:
             image: RGB.
             question: any text.
             image_id: finds the picture's regions in the store or in the detector's files.
+
+        Raises:
+            ValueError: a model that answers no questions, or an empty question.
         """
-        regions = self.regions(image, image_id)
-        evidence = self.explain(image, regions, question)
-        graph = evidence.graph
-        maskable = self.processor.tokenizer.mask_token is not None
-        words = content_words(graph, evidence.attention)[:MOST_WORDS] if maskable else []
-        places = top_regions(graph, evidence.node_relevance, evidence.node_kept)[:MOST_REGIONS]
-        evidence.masked = self.masked_views(regions, question, words, places)
-        return evidence
+        self.check_asked("question", question)
+        return self._in_full(self.explain, image, question, image_id)
+
+    def ground(self, image: Image.Image, expression: str, image_id: str = "") -> Evidence:
+        """Find what an expression means, with all the evidence, as for a question.
+
+        Args:
+            image: RGB.
+            expression: any text, such as "the red square on the left".
+            image_id: finds the picture's regions in the store or in the detector's files.
+
+        Returns:
+            With ``grounded``: the box, and the regions' probabilities.
+
+        Raises:
+            ValueError: a model that grounds no expressions, or an empty expression.
+        """
+        self.check_asked("expression", expression)
+        return self._in_full(self.explain_box, image, expression, image_id)
+
+    def check_asked(self, kind: str, text: str) -> None:
+        """Raise ``ValueError`` unless the model can be asked this.
+
+        Args:
+            kind: of the text: "question" or "expression".
+            text: any text.
+        """
+        able = [one for one, task in ASKED.items() if type(self.model) in _models(task)]
+        if kind not in able:
+            raise ValueError(
+                f"{self.folder} holds a {type(self.model).__name__}, which takes {able[0]}s only: "
+                f"{able[0]}=…; for a model that takes {kind}s: tbkin train task={ASKED[kind]} "
+                f"init_from={self.folder}"
+            )
+        if not text.strip():
+            example = {"question": "What is this?", "expression": "the red square"}[kind]
+            raise ValueError(f'the {kind} is empty; write something: {kind}="{example}"')
 
     def changed(self, **changes: Any) -> Predictor:
         """The same model under other settings, such as ``selection_threshold=0.2``.
@@ -126,190 +173,63 @@ class Predictor:
             return self.store[image_id]
         return regions_of(self._detector, image, image_id)
 
-    @torch.no_grad()
     def explain(self, image: Image.Image, regions: Regions, question: str) -> Evidence:
         """Answer a question about given regions, and say what decided; one run of the model."""
-        if not question.strip():
-            raise ValueError('the question is empty; ask something: question="What is this?"')
-        processor, config = self.processor, self.model.config
-        regions = most_confident(regions, processor.max_regions)
-        example = processor(regions, question)
-        graph = build_scene_graph(regions, processor.parse(question))
-        batch = Collator(processor.tokenizer.pad_token_id)([example])
-        outputs = self.model(**batch, output_attentions=True)
-        probabilities = outputs.logits[0].sigmoid()
-        best = probabilities.topk(min(5, len(probabilities)))
-        attention = self._attention(graph, example, batch, outputs)
-        weights = attention.after.mean(dim=1)[:, 0]  # layers, L
-        kept = attention.keep.float().mean(dim=1)[:, 0]
-        return Evidence(
-            image=image,
-            question=question,
-            answers=[
-                (config.id2label[place], probability)
-                for probability, place in zip(
-                    best.values.tolist(), best.indices.tolist(), strict=True
-                )
-            ],
-            graph=graph,
-            **self._knowledge(graph, example, batch, outputs),
-            attention_kept=outputs.attention_kept.tolist(),
-            positions=attention.positions,
-            answer_attention=weights.tolist(),
-            answer_attention_kept=kept.tolist(),
-            selection=selection_in_words(config),
-            knowledge=knowledge_in_words(config)
-            if outputs.knowledge_kept is not None
-            else "no graph",
-            attention=attention,
-            attention_thresholds=_thresholds(outputs.attention_thresholds),
-        )
+        self.check_asked("question", question)
+        run = run_model(self.model, self.processor, regions, question)
+        probabilities = run.outputs.logits[0].sigmoid()
+        best = probabilities.topk(min(BEST, len(probabilities)))
+        names = [self.model.config.id2label[place] for place in best.indices.tolist()]
+        answers = list(zip(names, best.values.tolist(), strict=True))
+        return Evidence(image, question, answers=answers, **self._trace(run, 0))
 
-    @torch.no_grad()
-    def masked_views(
-        self, regions: Regions, question: str, words: list[int], places: list[int]
-    ) -> list[MaskedView]:
-        """Where the model looks for a word or a region that it cannot see, in ROSITA's manner.
+    def explain_box(self, image: Image.Image, regions: Regions, expression: str) -> Evidence:
+        """Ground an expression among given regions, and say what decided; one run of the model.
 
-        Each runs the model once, all in one batch. Of a masked thing the model sees its place
-        alone. *Ours*: the scene graph does not know it either, or its alignment would tell; and
-        [CLS] and [SEP] are left out of where a region looks.
-
-        Args:
-            regions: of the picture, with features.
-            question: as it is asked.
-            words: which of the text's words to mask, each on its own, whole.
-            places: which regions to mask, each on its own.
+        The box is the one that ``tbkin eval task=grounding`` scores.
 
         Raises:
-            ValueError: a word or region that the model does not see, or a tokenizer without a mask.
+            ValueError: a model or a text as in :meth:`ground`, or no region to choose.
         """
-        if not words and not places:
-            return []
-        processor, tokenizer = self.processor, self.processor.tokenizer
-        if words and tokenizer.mask_token is None:
-            raise ValueError("the checkpoint's tokenizer has no mask token; it cannot mask words.")
-        regions = most_confident(regions, processor.max_regions)
-        said, (seen, picture) = processor.parse(question), processor.seen(regions)
-        word_of_token = self._words_of_tokens(said.words)
-        examples = []
-        for word in words:
-            if word not in word_of_token:
-                raise ValueError(
-                    f"no word {word} to mask; there are {len(said.words)}, the first is 0, and the "
-                    f"model sees those that fit in {processor.max_text_length} tokens."
-                )
-            masked = without_word(said, word, tokenizer.mask_token)
-            examples.append(processor.encode(seen, join(picture, masked)))
-        for place in places:
-            hidden, rest = processor.seen(without_region(regions, place))
-            examples.append(processor.encode(hidden, join(rest, said)))
+        self.check_asked("expression", expression)
+        if not len(regions) and self.model.config.grounding_box != "direct":
+            raise ValueError(
+                f"picture {regions.image_id or 'without a name'} has no regions to choose among; "
+                "give some with regions=DIR, or take another detector."
+            )
+        run = run_model(self.model, self.processor, regions, expression)
+        (box,) = predicted_boxes(run.outputs, run.batch).tolist()
+        if run.outputs.box_logits is None:  # said directly, from the first token's state
+            return Evidence(image, expression, grounded=GroundedBox(box), **self._trace(run, 0))
+        probabilities = run.outputs.box_logits[0].float().softmax(dim=0)
+        chosen = run.batch["input_ids"].shape[1] + int(probabilities.argmax())
+        grounded = GroundedBox(box, probabilities.tolist())
+        return Evidence(image, expression, grounded=grounded, **self._trace(run, chosen))
 
-        batch = Collator(tokenizer.pad_token_id)(examples)
-        outputs = self.model(**batch, output_attentions=True)
-        logits, valid = outputs.attention_logits[-1], self._valid_keys(batch, outputs)
-        first = batch["input_ids"].shape[1]  # of the regions
-        views = []
-        for row, word in enumerate(words):
-            query = word_of_token.index(word)  # what stands before is as it was
-            asked = torch.ones(len(regions), dtype=torch.bool)
-            weights = view_weights(logits[row], query, valid[row], first, asked)
-            views.append(MaskedView("word", word, weights))
-        for row, place in enumerate(places, start=len(words)):
-            asked = torch.tensor(word_of_token) >= 0
-            weights = view_weights(logits[row], first + place, valid[row], 0, asked)
-            views.append(MaskedView("region", place, weights))
-        return views
+    def masked_views(
+        self, regions: Regions, text: str, words: list[int], places: list[int]
+    ) -> list[MaskedView]:
+        """:func:`tbkin.tracing.masked_views` of this model."""
+        return masked_views(self.model, self.processor, regions, text, words, places)
 
-    def _words_of_tokens(self, words: list[str]) -> list[int]:
-        """(T,) which word each token belongs to, -1 for none; as ``TBKINProcessor.encode`` cuts."""
-        numbers = self.processor.tokenize(words).word_ids()
-        return [-1 if word is None else word for word in numbers]
+    def _in_full(
+        self,
+        explain: Callable[[Image.Image, Regions, str], Evidence],
+        image: Image.Image,
+        text: str,
+        image_id: str,
+    ) -> Evidence:
+        """Add the masked views of the words and regions that the page shows."""
+        regions = self.regions(image, image_id)
+        evidence = explain(image, regions, text)
+        maskable = self.processor.tokenizer.mask_token is not None
+        words = content_words(evidence.graph, evidence.attention) if maskable else []
+        places = shown_regions(evidence)[:MOST_REGIONS]
+        evidence.masked = self.masked_views(regions, text, words[:MOST_WORDS], places)
+        return evidence
 
-    def _valid_keys(self, batch: dict[str, Any], outputs: Any) -> torch.Tensor:
-        """(B, L) bool, positions that may be attended to."""
-        masks = [batch["attention_mask"], batch["region_mask"], batch["attribute_mask"]]
-        length = outputs.attention_logits[0].shape[-1]
-        valid = torch.cat(masks, dim=1).bool()[:, :length]  # without a graph no attribute nodes
-        if outputs.node_keep is not None:
-            valid = valid & outputs.node_keep
-        if not self.model.config.attributes_attended:
-            valid[:, masks[0].shape[1] + masks[1].shape[1] :] = False
-        return valid
-
-    def _attention(
-        self, graph: SceneGraph, example: Example, batch: dict[str, Any], outputs: Any
-    ) -> AttentionExport:
-        """All of the attention of a batch of one."""
-        logits = torch.stack(outputs.attention_logits)[:, 0]
-        valid = self._valid_keys(batch, outputs)[0]
-        positions = self._positions(graph, example)
-        seen = (len(example["input_ids"]), len(example["region_boxes"]))
-        return AttentionExport(
-            logits=logits,
-            before=select(logits, valid, "none")[0],
-            after=torch.stack(outputs.attentions)[:, 0],
-            keep=torch.stack(outputs.attention_keep)[:, 0],
-            valid=valid,
-            pairs=outputs.attention_pairs,
-            blocks=list(BLOCKS),
-            positions=positions,
-            sizes=(*seen, len(positions) - sum(seen)),
-            words=self._words_of_tokens(graph.words),
-        )
-
-    def _knowledge(
-        self, graph: SceneGraph, example: dict[str, Any], batch: dict[str, Any], outputs: Any
-    ) -> dict[str, Any]:
-        """Relevance and fate of every node and edge of the graph, in its own numbering."""
-        count, edges = len(graph.nodes), len(graph.edges)
-        if outputs.knowledge_kept is None:
-            return {
-                "node_relevance": [1.0] * count,
-                "node_kept": [node.type != "attribute" for node in graph.nodes],
-                "edge_kept": [None] * edges,
-                "edge_relevance": [0.0] * edges,
-                "nodes_kept": 1.0,
-                "edges_kept": 0.0,
-            }
-        position = batch["graph"].position
-        relevance, keep = outputs.node_relevance[0], outputs.node_keep[0]
-        node_relevance, node_kept = [1.0] * count, [True] * count
-        places = [n for n, node in enumerate(graph.nodes) if node.type != "word"]
-        for node in places:  # the first nodes of the batch, in the same order
-            node_relevance[node] = relevance[position[node]].item()
-            node_kept[node] = bool(keep[position[node]])
-        edge_kept: list[bool | None] = [None] * edges
-        edge_relevance = [0.0] * edges
-        slots = {  # place within the example -> place in the batch, which is sorted by kind
-            slot: place for place, slot in enumerate(batch["graph"].edge_slot.tolist())
-        }
-        for slot, edge in enumerate(example["edge_of"].tolist()):
-            if edge >= 0:
-                place = slots[slot]
-                edge_kept[edge] = bool(edge_kept[edge]) or bool(outputs.edge_keep[place])
-                edge_relevance[edge] = max(
-                    edge_relevance[edge], outputs.edge_relevance[place].item()
-                )
-        nodes_kept, edges_kept = outputs.knowledge_kept.tolist()
-        return {
-            "node_relevance": node_relevance,
-            "node_kept": node_kept,
-            "edge_kept": edge_kept,
-            "edge_relevance": edge_relevance,
-            "nodes_kept": nodes_kept,
-            "edges_kept": edges_kept,
-        }
-
-    def _positions(self, graph: SceneGraph, example: dict[str, Any]) -> list[str]:
-        """Names of the fused positions: tokens, regions, attribute nodes."""
-        tokens = self.processor.tokenizer.convert_ids_to_tokens(example["input_ids"])
-        regions = [
-            f"{graph.nodes[node].index} {graph.nodes[node].label}".strip()
-            for node in graph.of_type("region")
-        ]
-        attributes = [graph.nodes[node].label for node in graph.of_type("attribute")]
-        return [*tokens, *regions, *(attributes if self.model.tbkin.attributes else [])]
+    def _trace(self, run: Run, position: int) -> dict[str, Any]:
+        return trace(self.model, self.processor, run, position)
 
     @cached_property
     def _detector(self) -> Any:
@@ -320,37 +240,54 @@ class Predictor:
         return detector
 
 
+def _models(task: str) -> set[type[TBKINPreTrainedModel]]:
+    """The models that learn a task, alone or with others."""
+    return {row.model for name, row in TASKS.items() if task == name or task in row.parts}
+
+
+def _model_class(folder: Path) -> type[TBKINPreTrainedModel]:
+    """The class of a checkpoint that can be asked something.
+
+    Raises:
+        ValueError: it can be asked nothing.
+    """
+    models = {model.__name__: model for task in ASKED.values() for model in _models(task)}
+    made = (TBKINConfig.from_pretrained(folder).architectures or ["model of no known task"])[0]
+    if made not in models:
+        raise ValueError(
+            f"{folder} holds a {made}, which answers no questions and grounds no expressions; "
+            f"train it further: tbkin train task={' or '.join(ASKED.values())} init_from={folder}"
+        )
+    return models[made]
+
+
 def main(arguments: list[str]) -> None:
-    """Answer one question."""
+    """Answer one question, or ground one expression."""
     if "--help" in arguments or "-h" in arguments:
         sys.stdout.write(help_text(__doc__, PredictConfig) + "\n")
         return
     config = load_config(PredictConfig, arguments)
-    if not config.image or not config.question:
-        raise ValueError('tbkin predict needs image=FILE and question="…".')
+    if not config.image or bool(config.question) == bool(config.expression):
+        raise ValueError(
+            'tbkin predict needs image=FILE, and either question="…" or expression="…".'
+        )
     disable_progress_bar()  # of transformers: a checkpoint is read in a blink
     if config.attention:
         check_attention_path(Path(config.attention))
-    image = open_picture(config.image)
+    image, image_id = open_picture(config.image), image_number(Path(config.image))
     predictor = Predictor(config.model, config.regions or None)
-    evidence = predictor(image, config.question, image_number(Path(config.image)))
+    if config.question:
+        evidence = predictor(image, config.question, image_id)
+    else:
+        evidence = predictor.ground(image, config.expression, image_id)
     if config.report:
-        write_report(Path(config.report), [evidence], config.question)
+        write_report(Path(config.report), [evidence], evidence.text)
     if config.attention:
         save_attention(Path(config.attention), evidence.attention)
     if config.json:
         sys.stdout.write(json.dumps(as_json(evidence)) + "\n")
         return
-    lines = [f"{probability:6.1%}  {answer}" for answer, probability in evidence.answers]
-    lines.append(
-        f"kept: {_mean(evidence.attention_kept):.0%} of the attention, "
-        f"{evidence.nodes_kept:.0%} of the nodes, {evidence.edges_kept:.0%} of the edges"
-    )
-    lines += (f"  {line}" for line in evidence.attention.lines())
-    for layer, heads in enumerate(evidence.attention_thresholds or [], start=1):
-        if heads is not None:
-            said = " ".join(f"{threshold:.3g}" for threshold in heads)
-            lines.append(f"  layer {layer}: learned thresholds of the heads {said}")
+    lines = [*_result_lines(evidence), *_kept_lines(evidence)]
     if config.report:
         lines.append(f"report: {config.report}")
     if config.attention:
@@ -358,14 +295,67 @@ def main(arguments: list[str]) -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
+def _result_lines(evidence: Evidence) -> list[str]:
+    """The answers; or the box and the candidates."""
+    if evidence.grounded is None:
+        return [f"{probability:6.1%}  {answer}" for answer, probability in evidence.answers]
+    sides = " ".join(f"{side:.1f}" for side in evidence.grounded.box)
+    lines = [f"box: {sides}  (left, top, right, bottom in pixels)"]
+    for region, probability in evidence.grounded.best(BEST):
+        lines.append(f"{probability:6.1%}  {described(evidence.graph, region)}")
+    if not evidence.grounded.probabilities:
+        lines.append("the model says the box directly; it ranks no candidates")
+    return lines
+
+
+def _kept_lines(evidence: Evidence) -> list[str]:
+    """What the thresholds kept."""
+    lines = [
+        f"kept: {_mean(evidence.attention_kept):.0%} of the attention, "
+        f"{evidence.nodes_kept:.0%} of the nodes, {evidence.edges_kept:.0%} of the edges"
+    ]
+    lines += (f"  {line}" for line in evidence.attention.lines())
+    for layer, heads in enumerate(evidence.attention_thresholds or [], start=1):
+        if heads is not None:
+            said = " ".join(f"{threshold:.3g}" for threshold in heads)
+            lines.append(f"  layer {layer}: learned thresholds of the heads {said}")
+    return lines
+
+
 def as_json(evidence: Evidence) -> dict[str, Any]:
-    """The evidence as plain JSON values, without the picture."""
+    """The evidence as plain JSON values, without the picture.
+
+    Returns:
+        ``question`` and ``answers``; or ``expression``, ``box`` (xyxy pixels) and ``candidates``,
+        the best five with ``region`` (its number in the graph), ``name``, ``box``, ``probability``.
+        Then what both have.
+    """
+    graph = evidence.graph
+    if evidence.grounded is None:
+        result = {
+            "question": evidence.text,
+            "answers": [
+                {"answer": answer, "probability": probability}
+                for answer, probability in evidence.answers
+            ],
+        }
+    else:
+        nodes = graph.of_type("region")
+        result = {
+            "expression": evidence.text,
+            "box": evidence.grounded.box,
+            "candidates": [
+                {
+                    "region": region,
+                    "name": described(graph, region),
+                    "box": list(graph.nodes[nodes[region]].box),
+                    "probability": probability,
+                }
+                for region, probability in evidence.grounded.best(BEST)
+            ],
+        }
     return {
-        "question": evidence.question,
-        "answers": [
-            {"answer": answer, "probability": probability}
-            for answer, probability in evidence.answers
-        ],
+        **result,
         "attention_kept": evidence.attention_kept,
         "attention_blocks": [
             dict(zip(evidence.attention.blocks, shares, strict=True))
@@ -374,18 +364,11 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
         "attention_thresholds": evidence.attention_thresholds,
         "nodes_kept": evidence.nodes_kept,
         "edges_kept": evidence.edges_kept,
-        "graph": evidence.graph.to_dict(),
+        "graph": graph.to_dict(),
         "node_relevance": evidence.node_relevance,
         "node_kept": evidence.node_kept,
         "edge_kept": evidence.edge_kept,
     }
-
-
-def _thresholds(learned: torch.Tensor | None) -> list[list[float] | None] | None:
-    """(layers, H), nan in layers that do not learn -> lists, None for such a layer."""
-    if learned is None:
-        return None
-    return [None if math.isnan(heads[0]) else heads for heads in learned.tolist()]
 
 
 def _mean(values: list[float]) -> float:

@@ -35,7 +35,7 @@ def test_every_step_explains_its_settings(step, capsys):
             ["prep", "vqaa"],
             "unknown preparation step 'vqaa'; choose from: captions, convert, ",
         ),
-        (["train", "task=vqaa"], "unknown task 'vqaa'; choose from: pretraining, vqa."),
+        (["train", "task=vqaa"], "unknown task 'vqaa'; choose from: grounding, multitask"),
         (["train", "objectives.cuza.weight=1"], "unknown objective 'cuza'"),
         (["train", "objectives.answer.tau=1"], "objectives.answer has no setting 'tau'"),
         (["predict"], "tbkin predict needs image=FILE"),

@@ -9,11 +9,17 @@ import pytest
 from nbclient import NotebookClient
 
 PRINTED = {  # notebook -> what its cells print, besides drawings
+    "ground_an_expression": [
+        r"all sentences +\d+\.\d\d .*\n(.*\n)*candidates: oracle +\d+\.\d\d ",
+        r"candidates: random +\d+\.\d\d .*\ncandidates: largest +\d+\.\d\d ",
+        r"IoU with the annotated box: [01]\.\d\d\n( *\d+\.\d%  \d+ .+\n){3}",
+        r"boxes: region detector: onnx yolox_nano\.onnx|skipped, for want of: \S",
+    ],
     "what_the_threshold_keeps": [
         r"layer 2: text-text \d+%, text-image \d+%, .*, graph \d+%",
         r"     0\.00       100%  .*\n     0\.02 +\d\d%  ",  # nothing dropped, then something
         r"     0\.00 +\d+%   100%   100%  .*\n(.*\n)+     1\.00 +\d+%  +\d\d?%  ",
-    ]
+    ],
 }
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
 

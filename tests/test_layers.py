@@ -13,7 +13,7 @@ LAYERS = [  # lowest first; a folder counts as one room
     ["tbkin.graphs", "tbkin.objectives", "tbkin.metrics", "tbkin.optimization"],
     ["tbkin.detectors", "tbkin.parsers", "tbkin.visualize", "tbkin.model"],
     ["tbkin.data"],
-    ["tbkin.tasks"],
+    ["tbkin.tasks", "tbkin.tracing"],
     ["tbkin.starting_model"],
     ["tbkin.scoring_captions", "tbkin.scoring_grounding", "tbkin.scoring_submission"],
     ["tbkin.scoring"],

@@ -1,4 +1,4 @@
-"""One picture and one question, with the evidence."""
+"""One picture and one question or expression, with the evidence."""
 
 import json
 import shutil
@@ -13,7 +13,12 @@ from tbkin.data.collate import Collator
 from tbkin.data.prepared import read_split
 from tbkin.detectors.pixels import open_picture
 from tbkin.graphs.build import join
-from tbkin.model.heads import TBKINForQuestionAnswering
+from tbkin.model.heads import (
+    TBKINForGrounding,
+    TBKINForMultiTask,
+    TBKINForPreTraining,
+    TBKINForQuestionAnswering,
+)
 from tbkin.model.selection import BLOCKS, block_mask, block_numbers, select
 from tbkin.visualize.attention import content_words, load_attention
 from tbkin.visualize.masked import without_word
@@ -430,3 +435,188 @@ def test_learned_thresholds_are_shown(trained, picture, question, tmp_path, caps
     image, image_id = open_picture(picture), str(question["image_id"])
     evidence = predict.Predictor(folder)(image, question["question"], image_id)
     assert evidence.selection == "rel_max 0.05 in layers [1], learned a head"
+
+
+# Referring expressions.
+
+
+@pytest.fixture(scope="module")
+def expressions(tiny_root, tmp_path_factory):
+    """The tiny world's expressions, prepared on the regions of its questions."""
+    import data_prep.refcoco
+
+    folder = tmp_path_factory.mktemp("expressions") / "prepared"
+    data_prep.refcoco.main(
+        [
+            f"data.root={tiny_root.official}",
+            f"output={folder}",
+            f"regions={tiny_root.prepared / 'regions'}",
+            "detector=detected",
+        ]
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def untrained(trained, tmp_path_factory):
+    """``make(model class, **changes) ->`` folder of a checkpoint with random weights."""
+
+    def make(model_class, **changes):
+        torch.manual_seed(0)
+        source = TBKINForQuestionAnswering.from_pretrained(trained).config
+        folder = tmp_path_factory.mktemp("untrained")
+        model = model_class(source.changed({"initializer_range": 0.2, **changes}))
+        model.save_pretrained(folder)
+        predict.TBKINProcessor.from_pretrained(trained).save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def grounding(untrained):
+    return untrained(TBKINForGrounding)
+
+
+def picture_of(tiny_root, row):
+    return next((tiny_root.official / "images").rglob(f"*{row['image_id']:012d}*"))
+
+
+def test_the_box_is_the_one_that_is_scored(grounding, tiny_root, expressions, tmp_path):
+    from tbkin import evaluation
+
+    words = [f"model={grounding}", f"data.root={expressions}", "split=val", f"output={tmp_path}"]
+    evaluation.main(["task=grounding", *words])
+    scored = json.loads((tmp_path / "predictions.json").read_text())
+    predictor = predict.Predictor(grounding, expressions / "regions")
+    for row in read_split(expressions, "val")[:6]:
+        regions = predictor.store[row["image_id"]]
+        image = open_picture(picture_of(tiny_root, row))
+        grounded = predictor.explain_box(image, regions, row["expression"]).grounded
+        assert grounded.box == pytest.approx(scored[str(row["sentence_id"])], abs=1e-3)
+        grounded.true_box = row["box"]
+        # By hand: shared area over the rest.
+        (left, top, right, bottom), (x, y, across, down) = grounded.box, row["box"]
+        shared = max(min(right, across) - max(left, x), 0) * max(min(bottom, down) - max(top, y), 0)
+        both = (right - left) * (bottom - top) + (across - x) * (down - y) - shared
+        assert grounded.iou == pytest.approx(shared / both, abs=1e-6)
+
+
+def test_evidence_of_a_box_is_about_the_chosen_region(grounding, tiny_root, expressions):
+    row = read_split(expressions, "val")[0]
+    predictor = predict.Predictor(grounding, expressions / "regions")
+    image = open_picture(picture_of(tiny_root, row))
+    evidence = predictor.ground(image, row["expression"], str(row["image_id"]))
+    assert (evidence.kind, evidence.answers) == ("expression", [])
+    probabilities = evidence.grounded.probabilities
+    assert len(probabilities) == len(evidence.graph.of_type("region")) > 1
+    assert sum(probabilities) == pytest.approx(1.0)
+    # A softmax over the model's scores, run again.
+    regions = predictor.store[row["image_id"]]
+    batch = Collator(0)([predictor.processor(regions, row["expression"])])
+    with torch.no_grad():
+        outputs = predictor.model(**batch)
+    exponents = outputs.box_logits[0].exp()
+    assert probabilities == pytest.approx((exponents / exponents.sum()).tolist(), abs=1e-6)
+    (chosen, most), *rest = evidence.grounded.best(5)
+    assert chosen == probabilities.index(max(probabilities))
+    assert [most, *(one for _, one in rest)] == sorted(probabilities, reverse=True)[:5]
+    after = evidence.attention.after.mean(dim=1)  # layers, L, L
+    position = evidence.attention.sizes[0] + chosen
+    assert evidence.answer_attention == after[:, position].tolist() != after[:, 0].tolist()
+    masked = [view.index for view in evidence.masked if view.kind == "region"]
+    assert masked == [region for region, _ in evidence.grounded.best(3)]
+
+
+def test_a_model_that_says_boxes_directly_ranks_none(untrained, tiny_root, expressions, capsys):
+    folder = untrained(TBKINForGrounding, grounding_box="direct")
+    row = read_split(expressions, "val")[0]
+    path = picture_of(tiny_root, row)
+    words = [f"model={folder}", f"image={path}", f"expression={row['expression']}"]
+    predict.main([*words, f"regions={expressions / 'regions'}"])
+    printed = capsys.readouterr().out
+    assert "the model says the box directly; it ranks no candidates" in printed
+    predictor = predict.Predictor(folder, expressions / "regions")
+    evidence = predictor.ground(open_picture(path), row["expression"], str(row["image_id"]))
+    assert evidence.grounded.best(5) == []
+    after = evidence.attention.after.mean(dim=1)
+    assert evidence.answer_attention == after[:, 0].tolist()
+    regions = predictor.store[row["image_id"]]
+    with torch.no_grad():
+        direct = predictor.model(**Collator(0)([predictor.processor(regions, row["expression"])]))
+    most = [regions.width, regions.height] * 2
+    box = zip(direct.direct_boxes[0].tolist(), most, strict=True)
+    cut = [min(max(side, 0), 1) * of for side, of in box]
+    assert evidence.grounded.box == pytest.approx(cut, abs=1e-3)
+
+
+def test_one_model_of_both_tasks_does_both(untrained, tiny_root, expressions, question, picture):
+    predictor = predict.Predictor(untrained(TBKINForMultiTask), expressions / "regions")
+    image, image_id = open_picture(picture), str(question["image_id"])
+    answered = predictor(image, question["question"], image_id)
+    assert len(answered.answers) == 5
+    assert answered.grounded is None
+    assert predictor.ground(image, "the circle", image_id).grounded.box
+
+
+def test_what_a_model_cannot_be_asked(trained, grounding, untrained, tiny_root, picture):
+    image = open_picture(picture)
+    with pytest.raises(
+        ValueError,
+        match=r"TBKINForGrounding, which takes expressions only: expression=…; for a model that "
+        r"takes questions: tbkin train task=vqa init_from=",
+    ):
+        predict.Predictor(grounding)(image, "What is this?")
+    with pytest.raises(ValueError, match=r"TBKINForQuestionAnswering, which takes questions only"):
+        predict.Predictor(trained).ground(image, "the circle")
+    with pytest.raises(ValueError, match=r"the expression is empty; .*expression=\"the red squa"):
+        predict.Predictor(grounding).ground(image, " ")
+    folder = untrained(TBKINForPreTraining)
+    with pytest.raises(
+        ValueError, match=r"TBKINForPreTraining, which answers no questions and grounds no .*vqa or"
+    ):
+        predict.Predictor(folder)
+
+
+def test_a_picture_without_regions_has_nothing_to_choose(grounding, tiny_root, expressions):
+    predictor = predict.Predictor(grounding, expressions / "regions")
+    regions = next(predictor.store[image_id] for image_id in predictor.store.places)
+    none = replace(
+        regions,
+        boxes=regions.boxes[:0],
+        features=regions.features[:0],
+        labels=[],
+        scores=[],
+        attributes=[],
+        relations=[],
+    )
+    with pytest.raises(ValueError, match=r"picture \d+ has no regions to choose among; give some"):
+        predictor.explain_box(None, none, "the circle")
+
+
+@pytest.mark.parametrize("words", [[], ["question=Why?", "expression=the circle"]])
+def test_either_a_question_or_an_expression(grounding, words):
+    with pytest.raises(ValueError, match=r'image=FILE, and either question="…" or expression="…"'):
+        predict.main([f"model={grounding}", "image=missing.jpg", *words])
+
+
+def test_command_grounds_an_expression(grounding, question, picture, tmp_path, capsys):
+    words = [f"model={grounding}", f"image={picture}", "expression=the small circle"]
+    report, attention = tmp_path / "why.html", tmp_path / "attention.json"
+    predict.main([*words, "json=true"])
+    printed = json.loads(capsys.readouterr().out)
+    assert "question" not in printed
+    assert "answers" not in printed
+    assert printed["expression"] == "the small circle"
+    predict.main([*words, f"report={report}", f"attention={attention}"])
+    lines = capsys.readouterr().out.splitlines()
+    sides = " ".join(f"{side:.1f}" for side in printed["box"])
+    assert lines[0] == f"box: {sides}  (left, top, right, bottom in pixels)"
+    for line, one in zip(lines[1:], printed["candidates"], strict=False):
+        assert line == f"{one['probability']:6.1%}  {one['name']}"
+        assert one["name"].startswith(f"{one['region']} ")
+        node = printed["graph"]["nodes"][one["region"]]
+        assert node["box"] == one["box"]
+    assert lines[len(printed["candidates"]) + 1].startswith("kept: ")
+    assert "the small circle" in report.read_text()
+    assert load_attention(attention).positions[0] == "[CLS]"

@@ -160,10 +160,12 @@ def test_the_tiny_world_is_drawn_only_when_it_is_wanted_and_missing(monkeypatch,
     monkeypatch.setattr(train_module.subprocess, "run", lambda words, **_: calls.append(words[3:5]))
     train_module.draw_tiny_world("elsewhere", "vqa")
     assert calls == []
-    train_module.draw_tiny_world("data/tiny")
+    train_module.draw_tiny_world("data/tiny", "vqa")
     assert calls == [["tiny", "output=data/tiny"], ["vqa", "data.root=data/tiny"]]
     train_module.draw_tiny_world("data/tiny", "pretraining")
     assert calls[-1] == ["pretraining", "data.root=data/tiny"]
+    train_module.draw_tiny_world("data/tiny", "grounding")
+    assert calls[-1] == ["refcoco", "data.root=data/tiny"]
 
 
 @pytest.mark.slow

@@ -130,6 +130,8 @@ def predicted_boxes(outputs: Any, batch: Mapping[str, Any], regress: bool = True
     if outputs.box_logits is None:
         return clip_boxes(outputs.direct_boxes.float(), 1, 1) * sizes
     mask = batch["region_mask"].bool()
+    if not mask.any():  # nothing to choose in any picture
+        return torch.zeros_like(sizes)
     best = outputs.box_logits.masked_fill(~mask, -torch.inf).argmax(dim=1)
     row = torch.arange(len(best), device=best.device)
     boxes = batch["region_boxes"][row, best].float()

@@ -6,7 +6,7 @@ carries it, so that one model's checkpoint starts the other.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -128,7 +128,7 @@ class RegionHead(TransformHead):
 class TBKINForQuestionAnswering(TBKINPreTrainedModel):
     """Answers from a closed vocabulary, ``config.id2label``."""
 
-    _keys_to_ignore_on_load_unexpected = [r"^grounding_head\."]  # of a TBKINForMultiTask
+    _keys_to_ignore_on_load_unexpected: ClassVar = [r"^grounding_head\."]  # of a multi-task model
 
     def __init__(self, config: TBKINConfig):
         super().__init__(config)
@@ -157,7 +157,7 @@ class TBKINForGrounding(TBKINPreTrainedModel):
     With ``config.grounding_box == "direct"`` only the box.
     """
 
-    _keys_to_ignore_on_load_unexpected = [r"^head\."]  # of a TBKINForMultiTask
+    _keys_to_ignore_on_load_unexpected: ClassVar = [r"^head\."]  # of a multi-task model
 
     def __init__(self, config: TBKINConfig):
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""What decided an answer, and what a scene graph holds, to look at: SVG, HTML, PNG."""
+"""What decided an answer or a box, and what a scene graph holds, to look at: SVG, HTML, PNG."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tbkin.visualize.evidence import (
     draw_word_attention,
     write_report,
 )
+from tbkin.visualize.grounded import GroundedBox
 from tbkin.visualize.scene_graph import (
     check_drawing_path,
     check_picture,
@@ -21,6 +22,7 @@ from tbkin.visualize.scene_graph import (
 __all__ = [
     "AttentionExport",
     "Evidence",
+    "GroundedBox",
     "check_drawing_path",
     "check_picture",
     "draw_boxes",

@@ -1,4 +1,4 @@
-"""One page that shows what decided an answer: ``write_report(path, evidence, title)``.
+"""One page that shows what decided an answer or a box: ``write_report(path, evidence, title)``.
 
 The page opens without a network and reads without a script: pictures, drawings and styles are in
 it. ``draw_boxes``, ``draw_graph`` and the two drawings of attention give the drawings alone.
@@ -27,22 +27,22 @@ from tbkin.visualize.attention_map import words_block
 from tbkin.visualize.boxes import boxes_block
 from tbkin.visualize.edges import choose_lines
 from tbkin.visualize.graph import STATES, Marks, scene_graph_block
+from tbkin.visualize.grounded import COVERS, GroundedBox, frames, probability_color, ranking
 from tbkin.visualize.layout import name_of
 from tbkin.visualize.masked import MaskedView
 from tbkin.visualize.svg import drawing, relevance_color
 
 PICTURE = (480, 560)  # the picture fills the one or the other
+MOST_CANDIDATES = 5  # regions that a page ranks
 
 
 @dataclass
 class Evidence:
-    """What one answer rests on. N graph nodes, E graph edges, L fused positions.
+    """What one answer or one box rests on. N graph nodes, E graph edges, L fused positions.
 
     Attributes:
         image: RGB.
-        question: as it was asked.
-        answers: the best five with their probabilities (independent sigmoids, in [0, 1]), best
-            first.
+        text: the question or the referring expression, as it was given.
         graph: the unified graph.
         node_relevance: (N,), in [0, 1]; words 1.
         node_kept: (N,); False: below the threshold, never reached fusion.
@@ -53,13 +53,17 @@ class Evidence:
         edges_kept: share of the picture's edges kept.
         positions: (L,), names of the fused positions: tokens, then regions ("3 red circle"), then
             attribute nodes.
-        answer_attention: (layers, L), weight of the answer position (token 0) on each position,
-            mean over heads, after selection.
+        answer_attention: (layers, L), weight on each position, mean over heads, after selection, of
+            the position that the answer is read from: token 0, or for an expression the region that
+            was chosen (token 0 again if the model says boxes directly).
         answer_attention_kept: (layers, L), share of the heads that kept the position.
         selection: such as "rel_max 0.05 in all layers".
         knowledge: such as "credibility rel_max 0.4, relevance rel_max 0.05".
-        truth: the annotators' main answer; "" unknown.
+        answers: of a question the best five with their probabilities (independent sigmoids, in
+            [0, 1]), best first.
+        truth: of a question the annotators' main answer; "" unknown.
         score: accuracy of the best answer on this question, in [0, 1]; None unknown.
+        grounded: of an expression the box, and among what it was chosen; None: a question.
         attention: all of the attention, before and after the threshold; None: not shown.
         masked: ROSITA's views of words and regions; those without one are shown without.
         attention_thresholds: (layers, H), where the learned thresholds stand, in the rule's own
@@ -67,8 +71,7 @@ class Evidence:
     """
 
     image: Image.Image
-    question: str
-    answers: list[tuple[str, float]]
+    text: str
     graph: SceneGraph
     node_relevance: list[float]
     node_kept: list[bool]
@@ -82,11 +85,18 @@ class Evidence:
     answer_attention_kept: list[list[float]]
     selection: str
     knowledge: str
+    answers: list[tuple[str, float]] = field(default_factory=list)
     truth: str = ""
     score: float | None = None
+    grounded: GroundedBox | None = None
     attention: AttentionExport | None = None
     masked: list[MaskedView] = field(default_factory=list)
     attention_thresholds: list[list[float] | None] | None = None
+
+    @property
+    def kind(self) -> str:
+        """What the text is."""
+        return "question" if self.grounded is None else "expression"
 
 
 def write_report(
@@ -99,7 +109,7 @@ def write_report(
 
     Args:
         path: the page; its folder is made if need be.
-        evidence: one a question, in the order of the page.
+        evidence: one a question or expression, in the order of the page.
         title: of the page.
         table: (name, value) rows to show on top, such as scores.
 
@@ -108,18 +118,33 @@ def write_report(
     """
     for one in evidence:
         _check(one)
-    entries = [(one.question, _best_answer(one), one.score) for one in evidence]
+    entries = [_entry(one) for one in evidence]
     sections = [_section(number, one) for number, one in enumerate(evidence, start=1)]
     write_text(path, page.whole_page(title, table or [], entries, sections))
 
 
 def draw_boxes(evidence: Evidence) -> str:
-    """The picture with its regions, an ``<svg>``: coloured by relevance, dropped ones dashed."""
-    graph, relevance, kept = evidence.graph, evidence.node_relevance, evidence.node_kept
-    order = sorted(graph.of_type("region"), key=lambda place: (kept[place], relevance[place]))
-    named = {place for place in order if kept[place]}
-    block = boxes_block(evidence.image, graph, _marks(evidence), order, named, PICTURE)
-    return drawing(block, f"The picture with {page.count(len(order), 'region')}")
+    """The picture with its regions, an ``<svg>``: dropped ones are dashed.
+
+    Of a question they are coloured by relevance. Of an expression they are thin and coloured by
+    their probability; the box stands on them, and the true one, dashed, where it is known.
+    """
+    graph, kept, grounded = evidence.graph, evidence.node_kept, evidence.grounded
+    regions, marks = graph.of_type("region"), _marks(evidence)
+    if grounded is None:
+        relevance = evidence.node_relevance
+        order = sorted(regions, key=lambda place: (kept[place], relevance[place]))
+        named = {place for place in order if kept[place]}
+        block = boxes_block(evidence.image, graph, marks, order, named, PICTURE)
+        return drawing(block, f"The picture with {page.count(len(order), 'region')}")
+    for place, probability in zip(regions, grounded.probabilities, strict=False):
+        marks.colors[place] = probability_color(probability)
+        marks.said[place] = f"probability {probability:.3f}, {marks.said[place]}"
+    order = [regions[region] for region in shown_regions(evidence)[::-1]]
+    named = set(order[-MOST_CANDIDATES:])
+    block = boxes_block(evidence.image, graph, marks, order, named, PICTURE, frames(grounded))
+    said = f"The picture with the box, {page.box_in_words(grounded.box)}"
+    return drawing(block, f"{said}, and {page.count(len(order), 'region')}")
 
 
 def draw_graph(evidence: Evidence) -> str:
@@ -164,7 +189,7 @@ def draw_region_attention(
 
     Args:
         evidence: with its attention.
-        regions: which of the picture's regions; None: the most relevant ones.
+        regions: which of the picture's regions; None: the first of :func:`shown_regions`.
         layer: of which to show the weights (ROSITA's view is always of the last).
 
     Raises:
@@ -172,8 +197,7 @@ def draw_region_attention(
     """
     attention, graph = _attention(evidence), evidence.graph
     if regions is None:
-        order = top_regions(graph, evidence.node_relevance, evidence.node_kept)
-        regions = order[:MOST_REGIONS]
+        regions = shown_regions(evidence)[:MOST_REGIONS]
     for region in regions:
         if not 0 <= region < attention.sizes[1]:
             raise ValueError(f"no region {region}; there are {attention.sizes[1]}, from 0.")
@@ -184,9 +208,20 @@ def draw_region_attention(
     return drawing(block, f"Which words these regions look at: {named}; the numbers are beside")
 
 
+def shown_regions(evidence: Evidence) -> list[int]:
+    """The picture's regions, the most interesting first: the likeliest ones, or the most relevant.
+
+    Regions without a probability (of a question, or of a model that ranks none) go by relevance,
+    those dropped last.
+    """
+    if evidence.grounded is not None and evidence.grounded.probabilities:
+        return [region for region, _ in evidence.grounded.best(len(evidence.graph.nodes))]
+    return top_regions(evidence.graph, evidence.node_relevance, evidence.node_kept)
+
+
 def _attention(evidence: Evidence) -> AttentionExport:
     if evidence.attention is None:
-        raise ValueError(f"evidence of {evidence.question!r} holds no attention to draw.")
+        raise ValueError(f"evidence of {evidence.text!r} holds no attention to draw.")
     return evidence.attention
 
 
@@ -222,29 +257,43 @@ def _check(evidence: Evidence) -> None:
     for name, size in expected.items():
         if len(getattr(evidence, name)) != size:
             raise ValueError(
-                f"evidence of {evidence.question!r}: {name} must have {size} entries, "
+                f"evidence of {evidence.text!r}: {name} must have {size} entries, "
                 f"got {len(getattr(evidence, name))}."
             )
     for name in ("answer_attention", "answer_attention_kept"):
         for layer, row in enumerate(getattr(evidence, name)):
             if len(row) != length:
                 raise ValueError(
-                    f"evidence of {evidence.question!r}: {name}[{layer}] must have one entry a "
+                    f"evidence of {evidence.text!r}: {name}[{layer}] must have one entry a "
                     f"position, {length}, got {len(row)}."
                 )
     if evidence.attention is not None and evidence.attention.after.shape[::2] != (layers, length):
         raise ValueError(
-            f"evidence of {evidence.question!r}: attention must be of {layers} layers and {length} "
+            f"evidence of {evidence.text!r}: attention must be of {layers} layers and {length} "
             f"positions, got {tuple(evidence.attention.after.shape)}."
+        )
+    grounded, regions = evidence.grounded, len(evidence.graph.of_type("region"))
+    if grounded is not None and len(grounded.probabilities) not in (0, regions):
+        raise ValueError(
+            f"evidence of {evidence.text!r}: there must be a probability for each of {regions} "
+            f"regions, or none, got {len(grounded.probabilities)}."
         )
 
 
-def _best_answer(evidence: Evidence) -> str:
-    return evidence.answers[0][0] if evidence.answers else "no answer"
+def _entry(evidence: Evidence) -> page.Entry:
+    """One line of the page's contents."""
+    grounded = evidence.grounded
+    if grounded is None:
+        answer = evidence.answers[0][0] if evidence.answers else "no answer"
+        return page.Entry("question", evidence.text, answer, evidence.score)
+    iou = grounded.iou
+    if iou is None:
+        return page.Entry("expression", evidence.text, page.box_in_words(grounded.box), None)
+    return page.Entry("expression", evidence.text, f"IoU {iou:.2f}", float(iou >= COVERS))
 
 
 def _section(number: int, evidence: Evidence) -> str:
-    """All that the page says about one question."""
+    """All that the page says about one question or expression."""
     graph = evidence.graph
     seen = [place for place, node in enumerate(graph.nodes) if node.type != "word"]
     seen.sort(key=lambda place: -evidence.node_relevance[place])
@@ -266,19 +315,16 @@ def _section(number: int, evidence: Evidence) -> str:
         (f"attention, layer {layer}", share, evidence.selection)
         for layer, share in enumerate(evidence.attention_kept, start=1)
     ]
-    regions = len(graph.of_type("region"))
-    caption = f"{page.count(regions, 'region')}. {page.RELEVANCE_SCALE if regions else ''}"
     strip = page.heat_strip(
         evidence.positions, evidence.answer_attention, evidence.answer_attention_kept
     )
-    return f"""<section id="question-{number}">
-<h2><span class="number">{number}</span> {escape(evidence.question) or "(no question)"}</h2>
+    return f"""<section id="entry-{number}">
+<h2><span class="number">{number}</span> {escape(evidence.text) or f"(no {evidence.kind})"}</h2>
 <div class="columns">
 <figure>{draw_boxes(evidence)}
-<figcaption>{caption}</figcaption></figure>
+<figcaption>{_caption(evidence)}</figcaption></figure>
 <div>
-{page.answer_bars(evidence.answers, evidence.truth)}
-{page.verdict(evidence.truth, evidence.score)}
+{_result(evidence)}
 <h3>What survived</h3>
 {page.share_table(shares)}
 </div>
@@ -287,10 +333,42 @@ def _section(number: int, evidence: Evidence) -> str:
 <figure class="wide">{draw_graph(evidence)}</figure>
 <h3>Regions and attributes by relevance</h3>
 {page.node_list(rows)}
-<h3>Where the answer position looks</h3>
+<h3>{_looking(evidence)}</h3>
 {strip}
 {_attention_part(evidence)}
 </section>"""
+
+
+def _caption(evidence: Evidence) -> str:
+    """What the picture shows."""
+    regions, grounded = len(evidence.graph.of_type("region")), evidence.grounded
+    said = f"{page.count(regions, 'region')}."
+    if grounded is not None:
+        return f"{said} {page.box_key(bool(grounded.probabilities), grounded.true_box is not None)}"
+    return f"{said} {page.RELEVANCE_SCALE}" if regions else said
+
+
+def _result(evidence: Evidence) -> str:
+    """The answers, or the box and its candidates; and the truth."""
+    grounded = evidence.grounded
+    if grounded is None:
+        rows = [
+            (answer, probability, bool(evidence.truth) and answer == evidence.truth)
+            for answer, probability in evidence.answers
+        ]
+        return f"{page.bars('Answers', rows)}\n{page.verdict(evidence.truth, evidence.score)}"
+    rows = ranking(evidence.graph, grounded, MOST_CANDIDATES)
+    ranked = page.bars("Candidates", rows) if rows else page.NO_CANDIDATES
+    return f"{page.box_verdict(grounded.box, grounded.true_box, grounded.iou, COVERS)}\n{ranked}"
+
+
+def _looking(evidence: Evidence) -> str:
+    """Whose attention the strip shows."""
+    if evidence.grounded is None:
+        return "Where the answer position looks"
+    if not evidence.grounded.probabilities:
+        return "Where the position looks that the box is read from"
+    return "Where the chosen region looks"
 
 
 def _attention_part(evidence: Evidence) -> str:

@@ -2,119 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
+
+from tbkin.visualize.style import SCRIPT, STYLE
 
 STRIP = 34  # positions in one row of a heat strip; more of them continue below
 RIGHT, WRONG = 0.995, 0.005  # accuracies from and up to which an answer is right and wrong
 
-STYLE = """
-:root { color-scheme: light; --ink: #1f2933; --soft: #566070; --line: #e1e6ec; --blue: #1d5fa8; }
-* { box-sizing: border-box; }
-body { margin: 0; background: #f4f6f8; color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-main { margin: 0 auto; padding: 28px 16px 60px; overflow-wrap: break-word; }
-h1 { font-size: 28px; line-height: 1.2; margin: 0 0 4px; }
-h2, td, li, dt { overflow-wrap: anywhere; }
-nav td:nth-child(3) { min-width: 110px; }
-nav td:last-child { width: 1%; white-space: nowrap; }
-h2 { font-size: 21px; line-height: 1.3; margin: 0 0 16px; }
-h3 { font-size: 15px; margin: 26px 0 8px; }
-h4 { font-size: 14px; margin: 18px 0 8px; }
-p { margin: 6px 0; }
-a { color: var(--blue); }
-section, .card { background: #fff; border: 1px solid var(--line); border-radius: 12px;
-  padding: 22px 24px; margin: 20px 0; }
-.soft, figcaption { color: var(--soft); font-size: 13px; }
-.number { display: inline-block; min-width: 30px; padding: 0 8px; border-radius: 15px;
-  background: var(--ink); color: #fff; font-size: 15px; line-height: 28px; text-align: center; }
-.columns { display: grid; grid-template-columns: minmax(0, 490px) minmax(0, 1fr); gap: 28px; }
-.columns h3:first-child { margin-top: 0; }
-@media (max-width: 820px) { .columns { grid-template-columns: minmax(0, 1fr); } }
-figure { margin: 0; }
-figure > svg { display: block; max-width: 100%; height: auto; border-radius: 6px; }
-figcaption { margin-top: 8px; }
-.scale { display: inline-block; width: 90px; height: 10px; border-radius: 5px; margin: 0 6px;
-  background: linear-gradient(90deg, #e8b0be, #980e3e); }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th { text-align: left; font-weight: 600; white-space: nowrap; }
-th, td { padding: 4px 14px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-.tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 20px 0; }
-.tiles div { background: #fff; border: 1px solid var(--line); border-radius: 12px;
-  padding: 10px 18px; min-width: 120px; }
-.tiles dt { color: var(--soft); font-size: 13px; }
-.tiles dd { margin: 0; font-size: 21px; font-weight: 600; }
-.full { width: 100%; }
-.bar { display: block; height: 12px; border-radius: 6px; background: #e9edf2; overflow: hidden; }
-.bar span { display: block; height: 100%; border-radius: 6px; background: #7b8aa0; }
-.best .bar span { background: var(--blue); }
-.rose span { background: #b23a62; }
-.answers { display: grid; grid-template-columns: minmax(70px, max-content) 1fr max-content;
-  gap: 7px 12px; align-items: center; margin: 0; }
-.answers div { display: contents; }
-.answers dt, .answers dd { margin: 0; }
-.best { font-weight: 600; }
-.mark { display: inline-block; border-radius: 10px; padding: 0 9px; font-size: 13px;
-  font-weight: 600; white-space: nowrap; background: #e9edf2; color: #46505e; }
-.right { background: #d8f0e1; color: #14532d; }
-.partly { background: #fdf0cf; color: #6b4500; }
-.wrong { background: #fbdfe0; color: #85141c; }
-.nodes { list-style: none; margin: 0; padding: 0; columns: 2; column-gap: 32px; }
-.nodes li { display: grid; grid-template-columns: minmax(0, 1fr) 90px 36px 76px; gap: 10px;
-  align-items: center; padding: 3px 6px; break-inside: avoid; border-bottom: 1px solid #eef1f4; }
-.nodes .mark { justify-self: start; }
-.nodes [data-kept="false"] { color: #66707f; }
-.nodes [data-kept="false"] .bar span { background: #b8c1cc; }
-.strip { overflow-x: auto; padding-bottom: 4px; }
-.strip table { margin-bottom: 10px; }
-.strip th, .strip td { border: 0; padding: 0; font-size: 12px; font-weight: 400; }
-.strip thead th { vertical-align: bottom; }
-.strip thead span { writing-mode: vertical-rl; transform: rotate(180deg); max-height: 9em;
-  white-space: nowrap; overflow: hidden; text-overflow: ellipsis; padding-top: 4px; }
-.strip tbody th { padding-right: 10px; white-space: nowrap; color: var(--soft); }
-.strip td { width: 27px; min-width: 27px; height: 26px; border: 1px solid #fff;
-  background: #f1f4f8; }
-.strip .dropped, .hatched { background: repeating-linear-gradient(45deg, #e4e8ee 0 3px,
-  #f8f9fb 3px 6px); }
-.key { display: inline-block; width: 26px; height: 13px; vertical-align: -2px; margin: 0 4px; }
-.attention { background: linear-gradient(90deg, #f1f4f8, #173f7a); width: 80px; }
-.blocks { margin-bottom: 10px; }
-.blocks th, .blocks td { text-align: right; }
-.blocks th:first-child { text-align: left; }
-.facts { columns: 2; column-gap: 32px; margin: 0; padding-left: 20px; }
-.facts li { break-inside: avoid; }
-.facts .denied { text-decoration: line-through; color: var(--soft); }
-.strengths td:nth-child(2), .strengths td:last-child { white-space: nowrap; }
-.strengths td:nth-child(4) { width: 180px; vertical-align: middle; }
-.strengths .dim { opacity: 0.35; }
-summary { cursor: pointer; font-weight: 600; margin: 26px 0 8px; }
-svg .lit > rect:first-of-type { stroke: #111; stroke-width: 4; stroke-dasharray: none; }
-svg .dim { opacity: 0.15; }
-.nodes .lit { background: #fff4cf; }
-"""
-
-# Pointing at a node marks it in the picture, the graph and the list; the page reads without it.
-SCRIPT = """
-document.querySelectorAll("section").forEach(section => {
-  const away = (edge, number) =>
-    number !== null && !(edge.dataset.ends ?? edge.dataset.label).split(" ").includes(number);
-  const mark = number => {
-    section.querySelectorAll("[data-node]").forEach(one =>
-      one.classList.toggle("lit", one.dataset.node === number));
-    section.querySelectorAll("[data-ends], [data-label]").forEach(one =>
-      one.classList.toggle("dim", away(one, number)));
-  };
-  section.addEventListener("mouseover", event => {
-    const node = event.target.closest("[data-node]");
-    mark(node ? node.dataset.node : null);
-  });
-  section.addEventListener("mouseleave", () => mark(null));
-});
-"""
-
-RELEVANCE_SCALE = (
-    'Relevance to the question: 0 <span class="scale"></span> 1. '
-    "Dashed grey: below the threshold, dropped before fusion."
-)
+DROPPED = "Dashed grey: below the threshold, dropped before fusion."
+RELEVANCE_SCALE = f'Relevance to the question: 0 <span class="scale"></span> 1. {DROPPED}'
+NO_CANDIDATES = """<h3>Candidates</h3>
+<p class="soft">None: this model says the box directly and ranks no regions.</p>"""
 
 WORDS_TO_PICTURE = (
     "The brighter a box, the more of the word's attention it gets (lowest to highest weight of the "
@@ -128,19 +27,33 @@ PICTURE_TO_WORDS = (
 )
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One line of a page's contents.
+
+    Attributes:
+        kind: of the text, "question" or "expression".
+        text: the question or the expression.
+        result: best answer, or how well the box covers the annotated one.
+        score: accuracy in [0, 1], of a box 0 or 1; None: unknown.
+    """
+
+    kind: str
+    text: str
+    result: str
+    score: float | None
+
+
 def whole_page(
-    title: str,
-    table: list[tuple[str, str]],
-    entries: list[tuple[str, str, float | None]],
-    sections: list[str],
+    title: str, table: list[tuple[str, str]], entries: list[Entry], sections: list[str]
 ) -> str:
     """The document.
 
     Args:
         title: of the page.
         table: (name, value), shown on top.
-        entries: (question, best answer, score or None) for each section.
-        sections: HTML, one a question, with the ids ``question-1`` and so on.
+        entries: one for each section.
+        sections: HTML, with the ids ``entry-1`` and so on.
     """
     body = f"""<p class="soft">{_summary(entries)}</p>
 {_score_table(table)}
@@ -181,16 +94,18 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def _summary(entries: list[tuple[str, str, float | None]]) -> str:
-    scores = [score for _, _, score in entries if score is not None]
-    said = count(len(entries), "question")
-    if scores:
-        said += f"; mean accuracy of the {len(scores)} with known answers {_percent(_mean(scores))}"
-    return said + "."
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def _summary(entries: list[Entry]) -> str:
+    said = []
+    for kind, known in (("question", "known answers"), ("expression", "known boxes")):
+        scores = [entry.score for entry in entries if entry.kind == kind]
+        if not scores:
+            continue
+        said.append(count(len(scores), kind))
+        scores = [score for score in scores if score is not None]
+        if scores:
+            mean = _percent(sum(scores) / len(scores))
+            said[-1] += f"; mean accuracy of the {len(scores)} with {known} {mean}"
+    return f"{'. '.join(said) or 'Nothing was asked'}."
 
 
 def _percent(share: float) -> str:
@@ -220,17 +135,57 @@ def verdict(truth: str, score: float | None) -> str:
     return f"<p>{said} {mark(score)}</p>"
 
 
-def answer_bars(answers: list[tuple[str, float]], truth: str) -> str:
-    """A bar for each (answer, probability); the annotators' one is ticked."""
-    rows = []
-    for rank, (answer, probability) in enumerate(answers):
-        tick = ' <span class="mark right">✓</span>' if truth and answer == truth else ""
-        name = ' class="best"' if rank == 0 else ""
-        rows.append(
-            f"<div{name}><dt>{escape(answer)}{tick}</dt><dd>{bar(probability)}</dd>"
+def bars(title: str, rows: list[tuple[str, float, bool]]) -> str:
+    """A bar for each (name, probability, whether it is right), best first; right ones ticked."""
+    items = []
+    for rank, (name, probability, right) in enumerate(rows):
+        tick = ' <span class="mark right">✓</span>' if right else ""
+        look = ' class="best"' if rank == 0 else ""
+        items.append(
+            f"<div{look}><dt>{escape(name)}{tick}</dt><dd>{bar(probability)}</dd>"
             f"<dd>{probability:.3f}</dd></div>"
         )
-    return f'<h3>Answers</h3>\n<dl class="answers">{"".join(rows)}</dl>'
+    return f'<h3>{escape(title)}</h3>\n<dl class="answers">{"".join(items)}</dl>'
+
+
+def box_in_words(box: list[float]) -> str:
+    """Left, top, right and bottom, one decimal."""
+    return ", ".join(f"{side:.1f}" for side in box)
+
+
+def box_key(ranked: bool, known: bool) -> str:
+    """What the frames of a picture with a predicted box mean.
+
+    Args:
+        ranked: whether its regions have probabilities.
+        known: whether the annotated box is there.
+    """
+    said = '<span class="key predicted"></span> the predicted box. '
+    said += '<span class="key annotated"></span> the annotated one. ' if known else ""
+    if ranked:
+        said += 'Thin: the candidates, probability 0 <span class="scale likely"></span> 1. '
+    return f"{said}{DROPPED}"
+
+
+def box_verdict(
+    box: list[float], true_box: list[float] | None, iou: float | None, covers: float
+) -> str:
+    """The box and the annotated one in numbers, and whether the box is right.
+
+    Args:
+        box: xyxy pixels.
+        true_box: likewise; None: unknown.
+        iou: of the two.
+        covers: IoU from which a box is right.
+    """
+    score = None if iou is None else float(iou >= covers)
+    said = f"<strong>{box_in_words(true_box)}</strong>" if true_box is not None else "unknown"
+    overlap = "" if iou is None else f"IoU <strong>{iou:.2f}</strong>, right from {covers:g} on: "
+    return f"""<h3>Box</h3>
+<p>Predicted: <strong>{box_in_words(box)}</strong>
+<span class="soft">left, top, right, bottom in pixels</span></p>
+<p>Annotated: {said}</p>
+<p>{overlap}{mark(score)}</p>"""
 
 
 def share_table(shares: list[tuple[str, float, str]]) -> str:
@@ -375,12 +330,15 @@ def _score_table(table: list[tuple[str, str]]) -> str:
     return f'<dl class="tiles">{tiles}</dl>'
 
 
-def _contents(entries: list[tuple[str, str, float | None]]) -> str:
+def _contents(entries: list[Entry]) -> str:
     rows = "".join(
-        f'<tr><td>{number}</td><td><a href="#question-{number}">{escape(question)}</a></td>'
-        f"<td>{escape(answer)}</td><td>{mark(score)}</td></tr>"
-        for number, (question, answer, score) in enumerate(entries, start=1)
+        f'<tr><td>{number}</td><td><a href="#entry-{number}">{escape(entry.text)}</a></td>'
+        f"<td>{escape(entry.result)}</td><td>{mark(entry.score)}</td></tr>"
+        for number, entry in enumerate(entries, start=1)
     )
-    head = "<tr><th></th><th>question</th><th>answer</th><th></th></tr>"
+    kinds = [kind for kind in ("question", "expression") if kind in {one.kind for one in entries}]
+    results = [{"question": "answer", "expression": "box"}[kind] for kind in kinds]
+    names = "".join(f"<th>{' or '.join(words)}</th>" for words in (kinds, results))
+    head = f"<tr><th></th>{names}<th></th></tr>"
     table = f'<table class="full"><thead>{head}</thead><tbody>{rows}</tbody></table>'
     return f'<nav class="card">{table}</nav>'

@@ -87,7 +87,7 @@ def test_box_noise_is_the_most_that_an_edge_moves_in_shares_of_the_side():
     for scene in SCENES:
         dials = Dials(wrong_labels=0, jitter=0, false_boxes=0, box_noise=0.2)
         for detection in detect(scene, 0, dials)[0]:
-            x, y, width, height = detection["bbox"]
+            x, y, width, _ = detection["bbox"]
             nearest = max(scene.things, key=lambda t: shared_area(detection["bbox"], t.box)).box
             shares += [(x - nearest[0]) / nearest[2], (y - nearest[1]) / nearest[3]]
             shares.append((x + width - nearest[0] - nearest[2]) / nearest[2])
