@@ -2,11 +2,13 @@
 
 import json
 
+import pytest
+
 from tbkin import demo
 
 
 def test_demo_leaves_a_report_and_a_summary(tmp_path, capsys):
-    demo.main([f"output={tmp_path}", "images=40", "seconds=4", "seed=3"])
+    demo.main([f"output={tmp_path}", "images=40", "seconds=4", "grounding_seconds=4", "seed=3"])
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["seed"] == 3
     assert summary["seconds"] > 8
@@ -20,3 +22,16 @@ def test_demo_leaves_a_report_and_a_summary(tmp_path, capsys):
     assert f"{scores['overall']:.2f} %" in page
     assert f"{scores['overall']:.2f} %" in printed
     assert page.count("<svg") >= 4
+    boxes = summary["grounding"]
+    rows = [
+        json.loads((tmp_path / "grounding" / f"eval-{name}" / "metrics.json").read_text())
+        for name in demo.TESTS
+    ]
+    assert boxes["sentences"] == sum(row["sentences"] for row in rows)
+    right = sum(row["accuracy@0.5"] * row["sentences"] for row in rows)
+    assert boxes["accuracy@0.5"] == pytest.approx(right / boxes["sentences"])
+    for values in (boxes, boxes["without_graph"], *boxes["candidates"].values()):
+        assert 0 <= values["accuracy@0.7"] <= values["accuracy@0.5"] <= 1
+    assert boxes["candidates"]["oracle"]["accuracy@0.5"] > 0.9
+    assert f"{100 * boxes['accuracy@0.5']:.2f} %" in page
+    assert "expression" in page

@@ -22,6 +22,7 @@ LAYERS = [  # lowest first; a folder counts as one room
     ["tbkin.train", "tbkin.predict", "tbkin.graph"],
     ["tbkin.serve"],
     ["data_prep"],
+    ["tbkin.demo_evidence"],
     ["tbkin.demo"],  # the only one that runs everything
     ["tbkin.cli"],
     ["tbkin.__main__"],

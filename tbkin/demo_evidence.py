@@ -1,0 +1,86 @@
+"""Which answers and boxes the demo's page shows: some of each kind, right and wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tbkin.data.prepared import read_split
+from tbkin.detectors.pixels import open_picture
+from tbkin.metrics.grounding_accuracy import score_boxes
+from tbkin.metrics.vqa_accuracy import question_accuracy
+from tbkin.predict import Predictor
+from tbkin.visualize import Evidence
+
+RIGHT_ANSWERS, WRONG_ANSWERS = 5, 3
+RIGHT_BOXES, WRONG_BOXES = 3, 2
+
+
+def answers_shown(model: Path, prepared: Path, world: Path) -> list[Evidence]:
+    """Questions of each kind that a model answers rightly, and some wrongly; one a picture."""
+    predictions = json.loads((model / "eval-test" / "predictions.json").read_text())
+    answers = {row["question_id"]: row["answer"] for row in predictions}
+    scored = [
+        (row, question_accuracy(answers[row["question_id"]], row["answers"]), row["question_type"])
+        for row in read_split(prepared, "test")
+    ]
+    predictor = Predictor(model, prepared / "regions")
+    evidence = []
+    for row, accuracy in choose(scored, 0.9, RIGHT_ANSWERS, WRONG_ANSWERS):
+        image = picture(world, row["image_id"])
+        one = predictor(image, row["question"], str(row["image_id"]))
+        one.truth, one.score = row["multiple_choice_answer"], accuracy
+        evidence.append(one)
+    return evidence
+
+
+def boxes_shown(model: Path, prepared: Path, world: Path, split: str) -> list[Evidence]:
+    """Expressions of one relation, two and none whose box is right, and some whose box is not."""
+    boxes = json.loads((model / f"eval-{split}" / "predictions.json").read_text())
+    scored = []
+    for row in read_split(prepared, split):
+        sentence = row["sentence_id"]
+        result = score_boxes({sentence: boxes[str(sentence)]}, {sentence: row})
+        (length,) = result["per_length"]
+        scored.append((row, result["mean_iou"], length))
+    predictor = Predictor(model, prepared / "regions")
+    evidence = []
+    for row, _ in choose(scored, 0.5, RIGHT_BOXES, WRONG_BOXES):
+        image = picture(world, row["image_id"])
+        one = predictor.ground(image, row["expression"], str(row["image_id"]))
+        one.grounded.true_box = row["box"]
+        evidence.append(one)
+    return evidence
+
+
+def choose(
+    scored: list[tuple[dict[str, Any], float, str]], limit: float, right: int, wrong: int
+) -> list[tuple[dict[str, Any], float]]:
+    """Some rows of different kinds and pictures, the best first.
+
+    Args:
+        scored: (row with ``image_id``, score, kind) each.
+        limit: right at this score and above.
+        right: at most so many of the right ones.
+        wrong: at most so many of the others.
+
+    Returns:
+        (row, score) each.
+    """
+    chosen: list[tuple[dict[str, Any], float]] = []
+    kinds: dict[bool, set[str]] = {True: set(), False: set()}
+    pictures: set[int] = set()
+    for row, score, kind in scored:
+        fitting = kinds[score >= limit]
+        most = right if score >= limit else wrong
+        if len(fitting) < most and kind not in fitting and row["image_id"] not in pictures:
+            fitting.add(kind)
+            pictures.add(row["image_id"])
+            chosen.append((row, score))
+    return sorted(chosen, key=lambda pair: -pair[1])
+
+
+def picture(world: Path, image_id: int) -> Any:
+    """A picture of the test split."""
+    return open_picture(world / "images" / "test2015" / f"COCO_test2015_{image_id:012d}.jpg")
