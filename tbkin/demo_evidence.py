@@ -8,6 +8,7 @@ from typing import Any
 
 from tbkin.data.prepared import read_split
 from tbkin.detectors.pixels import open_picture
+from tbkin.evaluation import default_output
 from tbkin.metrics.grounding_accuracy import score_boxes
 from tbkin.metrics.vqa_accuracy import question_accuracy
 from tbkin.predict import Predictor
@@ -19,7 +20,7 @@ RIGHT_BOXES, WRONG_BOXES = 3, 2
 
 def answers_shown(model: Path, prepared: Path, world: Path) -> list[Evidence]:
     """Questions of each kind that a model answers rightly, and some wrongly; one a picture."""
-    predictions = json.loads((model / "eval-test" / "predictions.json").read_text())
+    predictions = read(default_output(model, prepared, "test") / "predictions.json")
     answers = {row["question_id"]: row["answer"] for row in predictions}
     scored = [
         (row, question_accuracy(answers[row["question_id"]], row["answers"]), row["question_type"])
@@ -27,7 +28,7 @@ def answers_shown(model: Path, prepared: Path, world: Path) -> list[Evidence]:
     ]
     predictor = Predictor(model, prepared / "regions")
     evidence = []
-    for row, accuracy in choose(scored, 0.9, RIGHT_ANSWERS, WRONG_ANSWERS):
+    for row, accuracy in some_of_each(scored, 0.9, RIGHT_ANSWERS, WRONG_ANSWERS):
         image = picture(world, row["image_id"])
         one = predictor(image, row["question"], str(row["image_id"]))
         one.truth, one.score = row["multiple_choice_answer"], accuracy
@@ -36,8 +37,8 @@ def answers_shown(model: Path, prepared: Path, world: Path) -> list[Evidence]:
 
 
 def boxes_shown(model: Path, prepared: Path, world: Path, split: str) -> list[Evidence]:
-    """Expressions of one relation, two and none whose box is right, and some whose box is not."""
-    boxes = json.loads((model / f"eval-{split}" / "predictions.json").read_text())
+    """Expressions of different lengths whose box is right, and some whose box is not."""
+    boxes = read(default_output(model, prepared, split) / "predictions.json")
     scored = []
     for row in read_split(prepared, split):
         sentence = row["sentence_id"]
@@ -46,7 +47,7 @@ def boxes_shown(model: Path, prepared: Path, world: Path, split: str) -> list[Ev
         scored.append((row, result["mean_iou"], length))
     predictor = Predictor(model, prepared / "regions")
     evidence = []
-    for row, _ in choose(scored, 0.5, RIGHT_BOXES, WRONG_BOXES):
+    for row, _ in some_of_each(scored, 0.5, RIGHT_BOXES, WRONG_BOXES):
         image = picture(world, row["image_id"])
         one = predictor.ground(image, row["expression"], str(row["image_id"]))
         one.grounded.true_box = row["box"]
@@ -54,7 +55,7 @@ def boxes_shown(model: Path, prepared: Path, world: Path, split: str) -> list[Ev
     return evidence
 
 
-def choose(
+def some_of_each(
     scored: list[tuple[dict[str, Any], float, str]], limit: float, right: int, wrong: int
 ) -> list[tuple[dict[str, Any], float]]:
     """Some rows of different kinds and pictures, the best first.
@@ -79,6 +80,11 @@ def choose(
             pictures.add(row["image_id"])
             chosen.append((row, score))
     return sorted(chosen, key=lambda pair: -pair[1])
+
+
+def read(path: Path) -> Any:
+    """The content of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def picture(world: Path, image_id: int) -> Any:

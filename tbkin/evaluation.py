@@ -31,7 +31,7 @@ from tbkin.files import file_hash, write_json
 from tbkin.metrics.grounding_accuracy import COMPARISONS, IOUS
 from tbkin.metrics.vqa_accuracy import RULES
 from tbkin.model.configuration_tbkin import TBKINConfig
-from tbkin.provenance import check_unseen, protocol_lines, protocol_of
+from tbkin.provenance import check_unseen, protocol_lines, protocol_of, split_record
 from tbkin.reports import REPORTS, Rules
 from tbkin.running import Runner, evaluate_in_shards, finish
 from tbkin.tasks import TASKS, Task
@@ -45,9 +45,16 @@ class EvalData:
 
     root: str = setting("data/tiny", "prepared folder, or the official files' folder it is made of")
     max_examples: int = setting(0, "only the first so many examples; 0: all")
+    workers: int = setting(0, "loader processes beside the main one")
     masking: Literal["graph", "simple", "random"] = setting(
         "graph", "what task=pretraining hides, see tbkin/data/masking.py"
     )
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name in ("max_examples", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"data.{name} must be >= 0, got {getattr(self, name)}.")
 
 
 @dataclass
@@ -56,7 +63,7 @@ class EvalConfig:
 
     model: str = setting("outputs/vqa_tiny", "checkpoint folder")
     split: str = setting("val", "split to run on")
-    output: str = setting("", "folder to write; not set: <model>/eval-<split>")
+    output: str = setting("", "folder to write; not set: <model>/eval-<data set>-<split>")
     task: str = setting("vqa", "row of tbkin/tasks.py")
     seen: bool = setting(False, "score a split even if the checkpoint was trained on it")
     rule: str = setting("official", f"of task=vqa: version of the script, {', '.join(RULES)}")
@@ -73,6 +80,8 @@ class EvalConfig:
         choose(dict.fromkeys(RULES), self.rule, "rule")
         choose(IOUS, self.iou, "iou")
         choose(COMPARISONS, self.comparison, "comparison")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {self.batch_size}.")
 
 
 def main(arguments: list[str]) -> None:
@@ -102,19 +111,28 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
     processor = TBKINProcessor.from_pretrained(folder)
     model = task.model.from_pretrained(folder)
     labels = list(model.config.id2label.values())
+    if model.config.grounding_box == "direct" and not config.regress:
+        raise ValueError(f"regress=false: {folder} says boxes directly, it chooses no region.")
     own = {name: getattr(config.data, name) for name in task.data_settings}
     dataset = task.dataset(root, config.split, processor, labels, config.data.max_examples, **own)
     images = {row["image_id"] for row in dataset.rows}
     seen = check_unseen(folder, root, config.split, images, config.seen)
     rules = Rules(config.rule, config.iou, config.comparison, config.regress, config.data.masking)
-    protocol = protocol_of(folder, root, config.split, len(dataset), report.rules(rules), seen)
+    chosen_by = report.rules(rules)
+    protocol = protocol_of(folder, root, config.split, len(dataset), chosen_by, seen)
+    if len(dataset) == config.data.max_examples:
+        protocol["notes"].append(f"only the first {len(dataset)} items of the split")
+    if processor.fingerprint.get("boxes") not in (None, dataset.store.fingerprint["boxes"]):
+        protocol["notes"].append(f"trained on other boxes: {processor.fingerprint['boxes']}")
+    if config.task == "grounding":
+        protocol["notes"].append(f"candidates: the {processor.max_regions} surest of a picture")
 
     accelerator = Accelerator()
     model = accelerator.prepare_model(model, evaluation_mode=True)
     metric = report.metric(dataset, labels, rules)
     collate = Collator(processor.tokenizer.pad_token_id)
     size = max(1, config.batch_size // accelerator.num_processes)
-    output = Path(config.output) if config.output else folder / f"eval-{config.split}"
+    output = Path(config.output) if config.output else default_output(folder, root, config.split)
     decides = {
         "examples": protocol["sha256"],
         "first": len(dataset),
@@ -123,9 +141,10 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
         "weights": protocol["model"]["sha256"],
         "config": file_hash(folder / "config.json"),
     }
-    runner = Runner(accelerator, model, dataset, collate, metric, size)
+    runner = Runner(accelerator, model, dataset, collate, metric, size, config.data.workers)
     mark = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
-    computed = evaluate_in_shards(runner, output / f"evaluating-{mark}", decides)
+    unfinished = output / f"evaluating-{mark}"
+    computed = evaluate_in_shards(runner, unfinished, decides)
     finish(accelerator)
     if computed is None:
         return None
@@ -144,9 +163,13 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
     if predictions is not None:
         write_json(output / "predictions.json", predictions)
     write_json(output / "metrics.json", values)
-    for stale in output.glob("evaluating-*"):  # of a stopped run with other settings
-        shutil.rmtree(stale)
+    shutil.rmtree(unfinished)
     return values
+
+
+def default_output(folder: Path, root: Path, split: str) -> Path:
+    """Where ``tbkin eval`` writes when ``output`` is not set."""
+    return folder / f"eval-{split_record(root, split)['dataset']}-{split}"
 
 
 def check_model(folder: Path, name: str, task: Task) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ FILE = "trained_on.json"
 
 
 def new_run_id(seed: int) -> str:
-    """A name for a run that no other run of a user has: UTC to the second, and its seed."""
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-seed{seed}"
+    """A name for a run that no other run has: UTC to the second, its seed, and four letters."""
+    began = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    return f"{began}-seed{seed}-{uuid.uuid4().hex[:4]}"
 
 
 def split_record(root: Path, split: str) -> dict[str, Any]:
@@ -36,17 +38,19 @@ def split_record(root: Path, split: str) -> dict[str, Any]:
 
 
 def training_record(
-    splits: list[dict[str, Any]], images: set[int], init_from: str = ""
+    run: str, splits: list[dict[str, Any]], images: set[int], init_from: str = ""
 ) -> dict[str, Any]:
     """The content of ``trained_on.json``.
 
     Args:
+        run: name of the run.
         splits: of :func:`split_record`, those that are learned from.
         images: ids of their pictures.
         init_from: checkpoint folder that the run starts from; what it has seen is taken over.
 
     Returns:
-        ``splits``, ``images`` and ``known``: False where nobody knows what the start has seen.
+        ``run``, ``splits``, ``images`` and ``known``: False where nobody knows what the start has
+        seen.
     """
     known = True
     if init_from:
@@ -54,7 +58,7 @@ def training_record(
         known = before["known"]
         splits = [*before["splits"], *(split for split in splits if split not in before["splits"])]
         images = images | set(before["images"])
-    return {"known": known, "splits": splits, "images": sorted(images)}
+    return {"run": run, "known": known, "splits": splits, "images": sorted(images)}
 
 
 def save_training_record(record: dict[str, Any], folder: Path) -> None:
@@ -67,7 +71,7 @@ def read_training_record(folder: Path) -> dict[str, Any]:
     """What a checkpoint has learned from; ``known`` is False where it does not say."""
     path = folder / FILE
     if not path.is_file():
-        return {"known": False, "splits": [], "images": []}
+        return {"run": None, "known": False, "splits": [], "images": []}
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -75,6 +79,10 @@ def check_unseen(
     folder: Path, root: Path, split: str, images: set[int], allowed: bool
 ) -> dict[str, Any]:
     """Refuse to score a split that the checkpoint has learned from.
+
+    It has if it learned from the same examples, or from pictures of a split of the same name (a cut
+    or filtered one, or one read from another layout). Pictures are told by their ids, which are
+    COCO's in most data sets; those of GQA are Visual Genome's.
 
     Args:
         folder: checkpoint.
@@ -92,7 +100,13 @@ def check_unseen(
     """
     record = read_training_record(folder)
     this = split_record(root, split)
-    seen = any(past["sha256"] == this["sha256"] for past in record["splits"])
+    names = ("task", "dataset", "split")
+    shared = images.intersection(record["images"])
+    seen = any(
+        past["sha256"] == this["sha256"]
+        or (bool(shared) and all(past[name] == this[name] for name in names))
+        for past in record["splits"]
+    )
     if seen and not allowed:
         raise ValueError(
             f"{folder} was trained on split {split!r} of {root}; a score on it says nothing about "
@@ -100,19 +114,32 @@ def check_unseen(
         )
     return {
         "split_seen": seen or (None if not record["known"] else False),
-        "pictures_seen": len(images.intersection(record["images"])),
+        "pictures_seen": len(shared),
         "pictures": len(images),
     }
 
 
 def model_record(folder: Path) -> dict[str, Any]:
     """Which checkpoint: its folder, the hash of its weights, and the run that trained it."""
-    run = folder / "run.json"
     return {
         "folder": str(folder),
         "sha256": {path.name: file_hash(path) for path in sorted(folder.glob("*.safetensors"))},
-        "run": json.loads(run.read_text()).get("run") if run.is_file() else None,
+        "run": read_training_record(folder)["run"],
     }
+
+
+def notes_of(record: dict[str, Any], split: str) -> list[str]:
+    """What the record of a prepared folder says of a split that its name does not."""
+    notes = []
+    if record.get("val_held_out_from_train") and split == "val":
+        notes.append("val is held out from the training file")
+    if split in record.get("filtered", {}).get("splits", []):
+        against = ", ".join(record["filtered"]["against"])
+        notes.append(f"without the pictures that are in {against} as well")
+    shared = record.get("pictures_shared_with_train", {}).get(split)
+    if shared:
+        notes.append(f"{shared} of its pictures are in train as well")
+    return notes
 
 
 def protocol_lines(protocol: dict[str, Any]) -> list[str]:
@@ -126,6 +153,8 @@ def protocol_lines(protocol: dict[str, Any]) -> list[str]:
         f"(sha256 {protocol['sha256'][:12]}); {known[seen['split_seen']]}, {pictures}",
         *(f"{name.replace('_', ' ')}: {value}" for name, value in protocol["rules"].items()),
         f"boxes: {protocol['box_source']}",
+        f"files: {', '.join(protocol['files'])}",
+        *(f"note: {note}" for note in protocol["notes"]),
         f"model: {model['folder']} (run {model['run'] or 'unknown'}, weights {weights}), "
         f"tbkin {protocol['tbkin']}",
     ]
@@ -155,7 +184,11 @@ def protocol_of(
         "items": items,
         "rules": rules,
         "box_source": record.get("box_source") or f"detector {record['detector']['name']}",
-        "files": {key: entry["sha256"] for key, entry in record["files"].items()},
+        "files": {
+            f"{key} {Path(entry['path']).name}": entry["sha256"]
+            for key, entry in record["files"].items()
+        },
+        "notes": notes_of(record, split),
         "seen_in_training": seen,
         "model": model_record(model),
         "tbkin": importlib.metadata.version("tbkin"),

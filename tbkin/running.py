@@ -8,7 +8,6 @@ them, ``tbkin eval`` writes them to shards that a stopped run leaves for the nex
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -120,12 +119,16 @@ def evaluate_in_shards(
 
     Args:
         runner: what is run.
-        folder: of the shards, on a disk that all processes share; it goes when all is done.
+        folder: of the shards, on a disk that all processes share; the caller removes it when what
+            came out is safe.
         settings: JSON values that decide what comes out; begun with others, the folder is refused.
         shard_size: examples a shard; 0: as the split's size has it.
 
     Returns:
         What :func:`summarize` does, in the first process; None in the others.
+
+    Raises:
+        ValueError: the first process does not see what the others wrote.
     """
     size = min(LARGEST_SHARD, max(SMALLEST_SHARD, len(runner.dataset) // SHARDS))
 
@@ -150,13 +153,17 @@ def evaluate_in_shards(
     runner.accelerator.wait_for_everyone()
     if not runner.accelerator.is_main_process:
         return None
+    paths = shards()
+    if paths is None:
+        raise ValueError(
+            f"{folder} lacks what other processes wrote; set output= to a folder on a disk that "
+            "all processes share."
+        )
     records = []
-    for path in shards() or []:
+    for path in paths:
         with path.open(encoding="utf-8") as file:
             records += map(json.loads, file)
-    values = summarize(records, runner.metric)
-    shutil.rmtree(folder)
-    return values
+    return summarize(records, runner.metric)
 
 
 def summarize(records: Iterable[Record], metric: Any) -> dict[str, Any]:

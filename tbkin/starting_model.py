@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from tbkin.config import TrainConfig
+from tbkin.data.features import check_fingerprint
 from tbkin.data.processing_tbkin import TBKINProcessor
 from tbkin.data.vocabulary import add_words
 from tbkin.model.configuration_tbkin import TBKINConfig
@@ -97,8 +98,9 @@ def build_from(
     processor = TBKINProcessor.from_pretrained(folder)
     processor.tokenizer, words = add_words(processor.tokenizer, fresh.tokenizer)
     if not processor.fingerprint:  # of a converted checkpoint
-        processor.fingerprint, processor.detector = fresh.fingerprint, fresh.detector
         processor.parser = fresh.parser
+    check_fingerprint(processor.fingerprint, fresh.fingerprint, "data.root", same_boxes=False)
+    processor.fingerprint, processor.detector = fresh.fingerprint, fresh.detector
     if parser != "auto":
         processor.parser = fresh.parser
     size = max(old.vocab_size, len(processor.tokenizer))

@@ -59,6 +59,7 @@ from tbkin.starting_model import build
 from tbkin.tasks import TASKS
 
 TINY_ROOT = "data/tiny"
+LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")  # what a launcher sets
 PACKAGES = ("torch", "transformers", "torch-geometric", "spacy", "accelerate", "omegaconf", "numpy")
 
 
@@ -83,6 +84,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
     )
     disable_progress_bar()  # of transformers: a checkpoint is written in a blink
     set_seed(config.seed)
+    for part in config.data.roots:
+        choose(dict.fromkeys(task.parts), part, f"part of task {config.task} in data.roots")
     places = {
         name: config.data.roots.get(name, config.data.root) for name in task.parts or (config.task,)
     }
@@ -117,14 +120,16 @@ def train(config: TrainConfig) -> dict[str, Any]:
     if any(parameter.requires_grad for parameter in total_loss.parameters()):
         total_loss = accelerator.prepare(total_loss)
 
+    run = new_run_id(config.seed)
     seen = training_record(
+        run,
         [split_record(folder, config.data.train_split) for folder in roots.values()],
         {row["image_id"] for row in splits[0].rows},
         config.init_from,
     )
     data = {name: read_record(folder) for name, folder in roots.items()}
     record: dict[str, Any] = {
-        "run": new_run_id(config.seed),
+        "run": run,
         "config": asdict(config),
         "model": accelerator.unwrap_model(model).config.to_diff_dict(),
         "parser": processor.parser,
@@ -166,7 +171,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         sys.stderr.write(
             f"best {task.monitor}: {100 * result['best'][task.monitor]:.2f} % on "
             f"{config.data.val_split}, {result['steps']} steps, {result['seconds']:.0f} s; "
-            f"checkpoint: {output}\n"
+            f"checkpoint: {output} (run {run})\n"
         )
     finish(accelerator)
     return record
@@ -319,12 +324,16 @@ def draw_tiny_world(root: str, task: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         find_prepared(root, task)
         return
-    for words in (
-        ["tiny", f"output={root}"],
-        [STEPS.get(task, task), f"data.root={root}", "detector=detected"],
-    ):
-        sys.stderr.write(f"no {root} yet: tbkin prep {' '.join(words)}\n")
-        subprocess.run([sys.executable, "-m", "data_prep", *words], check=True, stdout=sys.stderr)
+    steps = [[STEPS.get(task, task), f"data.root={root}", "detector=detected"]]
+    if not Path(root).is_dir():
+        steps.insert(0, ["tiny", f"output={root}"])
+    # One process prepares while the others wait: it must not take itself for one of several.
+    alone = {name: value for name, value in os.environ.items() if name not in LAUNCHED}
+    for words in steps:
+        sys.stderr.write(f"not there yet: tbkin prep {' '.join(words)}\n")
+        command = [sys.executable, "-m", "data_prep", *words]
+        if subprocess.run(command, stdout=sys.stderr, env=alone, check=False).returncode:
+            raise ValueError(f"tbkin prep {' '.join(words)} failed; see above.")
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ def test_other_features_than_the_model_knows(trained, prepared, tmp_path, capsys
     content["fingerprint"]["extractor"] = "resnet"
     manifest.write_text(json.dumps(content))
     words = ["eval", f"model={trained}", f"data.root={prepared}", f"output={tmp_path / 'o'}"]
-    fails(words, capsys, "trained on 'pixels 8x8', got 'resnet'")
+    fails(words, capsys, "expected 'pixels 8x8', got 'resnet'")
     nothing_written(tmp_path / "o")
 
 

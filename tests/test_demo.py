@@ -24,7 +24,9 @@ def test_demo_leaves_a_report_and_a_summary(tmp_path, capsys):
     assert page.count("<svg") >= 4
     boxes = summary["grounding"]
     rows = [
-        json.loads((tmp_path / "grounding" / f"eval-{name}" / "metrics.json").read_text())
+        json.loads(
+            (tmp_path / "grounding" / f"eval-refcoco_unc-{name}" / "metrics.json").read_text()
+        )
         for name in demo.TESTS
     ]
     assert boxes["sentences"] == sum(row["sentences"] for row in rows)

@@ -78,7 +78,7 @@ def test_a_pretrained_model_restores_the_same_things_every_time(
     words = ["task=pretraining", root, f"model={tmp_path / 'm'}", "batch_size=7"]
     evaluation.main([*words, "data.masking=random", "json=true"])
     printed = json.loads(capsys.readouterr().out)
-    written = json.loads((tmp_path / "m" / "eval-val" / "metrics.json").read_text())
+    written = json.loads((tmp_path / "m" / "eval-pretraining-val" / "metrics.json").read_text())
     assert printed == written
     assert printed["captions"] == 20
     for name in ("masked_word_accuracy", "match_accuracy", "pretraining_accuracy"):

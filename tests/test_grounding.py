@@ -251,24 +251,54 @@ def test_both_heads_learn(together):
         assert last < first, name
 
 
+def test_a_misspelled_part_is_an_error(expressions):
+    with pytest.raises(
+        ValueError, match="unknown part of task multitask"
+    ):
+        train.main(["task=multitask", f"data.roots={{refcoco: {expressions}}}"])
+    with pytest.raises(ValueError, match=r"unknown part of task vqa in data\.roots 'vqa'"):
+        train.main([f"data.roots={{vqa: {expressions}}}"])
+
+
+def test_boxes_may_be_chosen_otherwise_than_in_training(expressions, grounded, tmp_path, capsys):
+    """Train on annotated boxes, test on detections: the features are computed alike."""
+    other = tmp_path / "other"
+    shutil.copytree(expressions, other)
+    manifest = json.loads((other / "regions" / "manifest.json").read_text())
+    manifest["fingerprint"]["boxes"] = "grid 3x3"
+    (other / "regions" / "manifest.json").write_text(json.dumps(manifest))
+    metrics = run(grounded, other, tmp_path / "out", "split=testA")
+    (note,) = [note for note in metrics["protocol"]["notes"] if "other boxes" in note]
+    assert note in capsys.readouterr().out
+    train.main(["task=grounding", f"data.root={other}", f"init_from={grounded}", "epochs=1",
+                f"output_dir={tmp_path / 'm'}"])  # fmt: skip
+    assert TBKINProcessor.from_pretrained(tmp_path / "m").fingerprint["boxes"] == "grid 3x3"
+
+
 def test_parts_with_regions_of_two_detectors_are_refused(
     tiny_root, expressions, together, tmp_path
 ):
     other = tmp_path / "other"
     shutil.copytree(expressions, other)
     manifest = json.loads((other / "regions" / "manifest.json").read_text())
-    manifest["fingerprint"]["boxes"] = "grid 3x3"
+    manifest["fingerprint"]["extractor"] = "pixels 4x4"
     (other / "regions" / "manifest.json").write_text(json.dumps(manifest))
     processor = TBKINProcessor.from_pretrained(together.folder)
     roots = {"vqa": tiny_root.prepared, "grounding": other}
-    with pytest.raises(ValueError, match="other region features"):
+    with pytest.raises(ValueError, match="region features of another kind"):
         QuestionsAndExpressions(roots, "val", processor, [])
 
 
 def test_a_direct_head_says_a_box_without_choosing(expressions, tmp_path):
     words = ["task=grounding", f"data.root={expressions}", f"output_dir={tmp_path / 'm'}"]
-    head = ["model.grounding_box=direct", "objectives={grounding_direct: {}}", "epochs=1"]
+    head = ["model.grounding_box=direct", "objectives={grounding_direct: {}}", "epochs=4"]
+    head.append("log_every=1")
     train.main([*words, *head, *SMALL])
     assert any("direct_box_head" in name for name in load_file(tmp_path / "m/model.safetensors"))
     metrics = run(tmp_path / "m", expressions, tmp_path / "out", "split=testA")
-    assert 0 <= metrics["accuracy@0.5"] <= 1
+    assert metrics["mean_iou"] > 0
+    lines = [json.loads(line) for line in (tmp_path / "m" / "log.jsonl").open()]
+    losses = [line["grounding_direct"] for line in lines if "loss" in line]
+    assert sum(losses[-5:]) < sum(losses[:5])
+    with pytest.raises(ValueError, match=r"regress=false: .* says boxes directly"):
+        run(tmp_path / "m", expressions, tmp_path / "out", "split=testA", "regress=false")

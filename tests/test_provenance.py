@@ -28,7 +28,7 @@ def checkpoint(folder, record):
 
 def test_a_split_that_was_learned_from_is_refused_unless_told(root, tmp_path):
     split = provenance.split_record(root, "train")
-    model = checkpoint(tmp_path / "m", provenance.training_record([split], {1, 5}))
+    model = checkpoint(tmp_path / "m", provenance.training_record("r", [split], {1, 5}))
     with pytest.raises(ValueError, match=r"trained on split 'train'.*seen=true"):
         provenance.check_unseen(model, root, "train", {1}, allowed=False)
     seen = provenance.check_unseen(model, root, "train", {1}, allowed=True)
@@ -39,17 +39,17 @@ def test_a_split_that_was_learned_from_is_refused_unless_told(root, tmp_path):
 
 def test_the_same_examples_under_another_name_are_refused_too(root, tmp_path):
     split = provenance.split_record(root, "train")
-    model = checkpoint(tmp_path / "m", provenance.training_record([split], {1}))
+    model = checkpoint(tmp_path / "m", provenance.training_record("r", [split], {1}))
     (root / "test.jsonl").write_text((root / "train.jsonl").read_text())
     with pytest.raises(ValueError, match="trained on split 'test'"):
         provenance.check_unseen(model, root, "test", {1}, allowed=False)
 
 
 def test_what_a_start_has_seen_is_taken_over(root, tmp_path):
-    first = provenance.training_record([provenance.split_record(root, "train")], {1})
+    first = provenance.training_record("r", [provenance.split_record(root, "train")], {1})
     start = checkpoint(tmp_path / "start", first)
     later = [provenance.split_record(root, "val")]
-    record = provenance.training_record(later, {2}, str(start))
+    record = provenance.training_record("later", later, {2}, str(start))
     assert [split["split"] for split in record["splits"]] == ["train", "val"]
     assert record["images"] == [1, 2]
     assert record["known"]
@@ -61,7 +61,7 @@ def test_what_a_start_has_seen_is_taken_over(root, tmp_path):
 
 def test_a_start_that_says_nothing_leaves_it_unknown(root, tmp_path):
     (tmp_path / "converted").mkdir()
-    record = provenance.training_record([], {2}, str(tmp_path / "converted"))
+    record = provenance.training_record("r", [], {2}, str(tmp_path / "converted"))
     assert not record["known"]
     model = checkpoint(tmp_path / "m", record)
     seen = provenance.check_unseen(model, root, "val", {2}, allowed=False)
@@ -70,16 +70,42 @@ def test_a_start_that_says_nothing_leaves_it_unknown(root, tmp_path):
 
 def test_the_protocol_names_all_that_decides(root, tmp_path):
     split = provenance.split_record(root, "train")
-    model = checkpoint(tmp_path / "m", provenance.training_record([split], {1}))
+    model = checkpoint(tmp_path / "m", provenance.training_record("r", [split], {1}))
     (model / "model.safetensors").write_bytes(b"weights")
-    (model / "run.json").write_text('{"run": "20260101-000000-seed3"}')
     seen = provenance.check_unseen(model, root, "val", {2}, allowed=False)
     protocol = provenance.protocol_of(model, root, "val", 9, {"iou": "plain"}, seen)
     assert protocol["sha256"] == provenance.split_record(root, "val")["sha256"]
-    assert protocol["files"] == {"refs": "f00"}
+    assert protocol["files"] == {"refs a": "f00"}
     lines = "\n".join(provenance.protocol_lines(protocol))
     for said in ("val of refcocog_umd, 9 items", "split unseen", "0 of 1 pictures", "iou: plain"):
         assert said in lines
     assert "boxes: detector yolox" in lines
-    assert "run 20260101-000000-seed3" in lines
+    assert "run r," in lines
     assert protocol["model"]["sha256"]["model.safetensors"][:12] in lines
+
+
+def test_a_cut_of_a_split_of_the_same_name_is_refused_too(root, tmp_path):
+    split = provenance.split_record(root, "train")
+    model = checkpoint(tmp_path / "m", provenance.training_record("r", [split], {1}))
+    (root / "train.jsonl").write_text('{"image_id": 1, "question": "other words"}\n')
+    with pytest.raises(ValueError, match="trained on split 'train'"):
+        provenance.check_unseen(model, root, "train", {1}, allowed=False)
+    seen = provenance.check_unseen(model, root, "train", {9}, allowed=False)  # none of its pictures
+    assert seen["split_seen"] is False
+
+
+def test_what_a_split_is_not_stands_in_the_notes():
+    record = {
+        "val_held_out_from_train": True,
+        "filtered": {"splits": ["val"], "against": ["image_data.json"]},
+        "pictures_shared_with_train": {"val": 3},
+    }
+    held, filtered, shared = provenance.notes_of(record, "val")
+    assert "held out" in held
+    assert "image_data.json" in filtered
+    assert "3 of its pictures" in shared
+    assert provenance.notes_of(record, "train") == []
+
+
+def test_runs_of_one_second_have_names_of_their_own():
+    assert len({provenance.new_run_id(0) for _ in range(50)}) == 50

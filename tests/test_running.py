@@ -75,7 +75,7 @@ def test_shards_say_the_same_whatever_their_size(tmp_path):
         values = evaluate_in_shards(runner(), folder, {"a": 1}, shard_size)
         assert values.pop("nodes_kept") == pytest.approx(whole["nodes_kept"])
         assert values == {key: value for key, value in whole.items() if key != "nodes_kept"}
-        assert not folder.exists()
+        assert len(list(folder.glob("shard-*.jsonl"))) == -(-EXAMPLES // shard_size)
 
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path):
@@ -97,8 +97,6 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path):
 def test_a_run_begun_with_other_weights_is_not_gone_on_with(tmp_path):
     folder = tmp_path / "shards"
     evaluate_in_shards(runner(), folder, {"weights": "a"}, 4)
-    folder.mkdir()
-    running.write_shards(folder, [], print, {"weights": "a"}, suffix=".jsonl", size=4)
     with pytest.raises(ValueError, match="weights: begun with 'a', now 'b'"):
         evaluate_in_shards(runner(), folder, {"weights": "b"}, 4)
 
@@ -127,3 +125,9 @@ def test_shares_of_blocks_come_from_the_sums_of_pairs():
     assert shares["text-text"] == [0.25, 0.75]
     assert shares["text-image"] == [1.0, 1.0]
     assert shares["graph"] == [0.5, 1.0]
+
+
+def test_shards_of_other_processes_that_cannot_be_seen_are_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")  # nobody writes the second process's shards
+    with pytest.raises(ValueError, match="a disk that all processes share"):
+        evaluate_in_shards(runner(), tmp_path / "shards", {"a": 1}, 4)

@@ -157,7 +157,15 @@ def test_max_seconds_ends_a_run_fully_decayed(tiny_root, tmp_path):
 def test_the_tiny_world_is_drawn_only_when_it_is_wanted_and_missing(monkeypatch, tmp_path):
     calls = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train_module.subprocess, "run", lambda words, **_: calls.append(words[3:5]))
+
+    def run(words, env, **_):
+        calls.append(words[3:5])
+        assert "RANK" not in env  # or the step would do one process's share only
+        return SimpleNamespace(returncode=failing)
+
+    failing = 0
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(train_module.subprocess, "run", run)
     train_module.draw_tiny_world("elsewhere", "vqa")
     assert calls == []
     train_module.draw_tiny_world("data/tiny", "vqa")
@@ -166,6 +174,13 @@ def test_the_tiny_world_is_drawn_only_when_it_is_wanted_and_missing(monkeypatch,
     assert calls[-1] == ["pretraining", "data.root=data/tiny"]
     train_module.draw_tiny_world("data/tiny", "grounding")
     assert calls[-1] == ["refcoco", "data.root=data/tiny"]
+    (tmp_path / "data" / "tiny").mkdir(parents=True)
+    calls.clear()
+    train_module.draw_tiny_world("data/tiny", "grounding")  # a world of any settings is there
+    assert calls == [["refcoco", "data.root=data/tiny"]]
+    failing = 2
+    with pytest.raises(ValueError, match=r"tbkin prep refcoco .* failed"):
+        train_module.draw_tiny_world("data/tiny", "grounding")
 
 
 @pytest.mark.slow
@@ -266,12 +281,12 @@ def test_a_graph_encoder_can_be_added_to_a_checkpoint_without(tiny_root, tmp_pat
 
 
 def test_features_of_another_detector_do_not_go_on(tiny_root, pretrained, tmp_path):
-    import data_prep.vqa
-
-    prepared = tmp_path / "grid"
-    root = f"data.root={tiny_root.official}"
-    data_prep.vqa.main([root, f"output={prepared}", "detector=grid", "min_answer_count=2"])
-    with pytest.raises(ValueError, match="other region features than the model knows"):
+    prepared = tmp_path / "other"
+    shutil.copytree(tiny_root.prepared, prepared)
+    manifest = json.loads((prepared / "regions" / "manifest.json").read_text())
+    manifest["fingerprint"]["weights"] = "f00"
+    (prepared / "regions" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="region features of another kind"):
         train_module.main([f"data.root={prepared}", f"init_from={pretrained.model}"])
 
 

@@ -245,14 +245,25 @@ class RegionStore:
         return self._open[number]
 
 
-def check_fingerprint(expected: dict[str, str], found: dict[str, str], where: str) -> None:
-    """Raise ``ValueError`` when two kinds of features would be mixed."""
-    differing = [key for key in expected if expected[key] != found.get(key)]
+def check_fingerprint(
+    expected: dict[str, str], found: dict[str, str], where: str, same_boxes: bool = True
+) -> None:
+    """Raise ``ValueError`` when two kinds of features would be mixed.
+
+    Args:
+        expected: what the model, or the other half of the data, has.
+        found: what ``where`` has.
+        where: for the message.
+        same_boxes: whether the boxes must have been chosen alike, too. One may train on annotated
+            boxes and test on detections, as long as the features are computed alike.
+    """
+    keys = [key for key in expected if same_boxes or key != "boxes"]
+    differing = [key for key in keys if expected[key] != found.get(key)]
     if differing:
         lines = "; ".join(
-            f"{key}: trained on {expected[key]!r}, got {found.get(key)!r}" for key in differing
+            f"{key}: expected {expected[key]!r}, got {found.get(key)!r}" for key in differing
         )
-        raise ValueError(f"{where} holds other region features than the model knows ({lines}).")
+        raise ValueError(f"{where} holds region features of another kind ({lines}).")
 
 
 class _Names:

@@ -21,8 +21,8 @@ from tbkin.graphs.scene_graph import SceneGraph
 from tbkin.parsers import resolve_parser
 from tbkin.parsers.word_rules import WORD
 
-KEPT_EXAMPLES = 50_000  # examples that stay in memory once they are made; about 5 KB each
-KEPT_PICTURES = 20_000
+KEPT_TEXTS = 50_000  # texts that stay in memory once they are encoded; about 5 KB each
+KEPT_BYTES = 2**29  # of region features that stay in memory of each process
 
 
 class PictureTexts(Dataset[Example]):
@@ -54,25 +54,27 @@ class PictureTexts(Dataset[Example]):
         self.rows = rows[:max_examples] if max_examples else rows
         self.store = RegionStore(root / "regions")
         if processor.fingerprint:
-            check_fingerprint(processor.fingerprint, self.store.fingerprint, str(root))
+            found = self.store.fingerprint
+            check_fingerprint(processor.fingerprint, found, str(root), same_boxes=False)
         self.processor = processor
         self.index = {label: place for place, label in enumerate(labels)}
         self._check_pictures(root, split)
         self._pictures: dict[int, tuple[Example, SceneGraph]] = {}
-        self._examples: dict[int, Example] = {}
+        self._texts: dict[int, Example] = {}  # what an example has beside its picture's share
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, place: int) -> Example:
-        if place in self._examples:
-            return self._examples[place]
         row = self.rows[place]
         seen, graph = self._picture(row["image_id"])
-        example = self.processor.encode(seen, join(graph, self.processor.parse(row[self.column])))
+        if place in self._texts:
+            return seen | self._texts[place]
+        text = self.processor.parse(row[self.column])
+        example = self.processor.encode(seen, join(graph, text))
         example |= self.labels_of(row, example)
-        if len(self._examples) < KEPT_EXAMPLES:
-            self._examples[place] = example
+        if len(self._texts) < KEPT_TEXTS:
+            self._texts[place] = {key: example[key] for key in example.keys() - seen.keys()}
         return example
 
     def labels_of(self, row: dict[str, Any], example: Example) -> Example:
@@ -82,9 +84,11 @@ class PictureTexts(Dataset[Example]):
     def _picture(self, image_id: int) -> tuple[Example, SceneGraph]:
         """All texts about a picture share its tensors and its graph."""
         if image_id not in self._pictures:
-            if len(self._pictures) >= KEPT_PICTURES:
+            seen = self.processor.seen(self.store[image_id])
+            size = max(1, seen[0]["region_features"].nbytes)
+            if len(self._pictures) >= max(1, KEPT_BYTES // size):
                 self._pictures.clear()
-            self._pictures[image_id] = self.processor.seen(self.store[image_id])
+            self._pictures[image_id] = seen
         return self._pictures[image_id]
 
     def _check_pictures(self, root: Path, split: str) -> None:

@@ -25,15 +25,13 @@ class RefCOCODataset(PictureTexts):
     step = "refcoco"
 
     def labels_of(self, row: dict[str, Any], example: Example) -> Example:
-        """``sentence_id``; where the box is known ``target_box`` and the labels of the regions."""
-        labels: Example = {"sentence_id": row["sentence_id"]}
-        if "box" not in row:
-            return labels
+        """``sentence_id``, ``target_box``, and the labels of the regions."""
         width, height = example["picture_size"].tolist()
         target = torch.tensor(row["box"], dtype=torch.float32)
         boxes = example["region_boxes"] * torch.tensor([width, height] * 2)
         found = grounding_labels(boxes, target, torch.ones(len(boxes)))
-        return labels | {
+        return {
+            "sentence_id": row["sentence_id"],
             "target_box": normalize_boxes(target[None], width, height)[0],
             "rank_labels": found.rank_labels,
             "box_labels": found.box_labels,

@@ -159,12 +159,13 @@ def test_a_fingerprint_that_differs_names_both():
     check_fingerprint(MARK, dict(MARK), "data")
     other = fingerprint("pixels 8x8", "", "grid 2x2")
     with pytest.raises(
-        ValueError, match=r"prepared/x holds other .*extractor: trained on"
+        ValueError, match=r"prepared/x holds .* another kind .*extractor: expected"
     ) as error:
         check_fingerprint(MARK, other, "prepared/x")
     assert "'pixels 2x2', got 'pixels 8x8'" in str(error.value)
     assert "grid" not in str(error.value)  # what agrees is not named
-    with pytest.raises(ValueError, match=r"boxes: trained on 'grid 2x2', got None"):
+    check_fingerprint(MARK, {**MARK, "boxes": "annotated a.json"}, "x", same_boxes=False)
+    with pytest.raises(ValueError, match=r"boxes: expected 'grid 2x2', got None"):
         check_fingerprint(MARK, {"extractor": "pixels 2x2", "weights": ""}, "prepared/x")
 
 
