@@ -24,7 +24,10 @@ from tbkin.train import main as train
 
 DATASETS = ("refcoco_unc", "refcoco+_unc", "refcocog_umd")
 LEARNED_FROM = "refcoco_unc"
-COLUMNS = ("data", "split", "boxes", "items", "model", "oracle", "random", "largest")
+COLUMNS = (
+    "data", "split", "boxes", "items", "model", "oracle", "random", "largest", "commonest answer",
+    "rule", "sha256",
+)  # fmt: skip
 
 
 @dataclass
@@ -80,6 +83,7 @@ def grounding_rows(
                 f"dataset={dataset}",
                 f"data.images=[{images}]",
                 f"output={folder}",
+                "overwrite=true",
                 *detector,
             ]
         )
@@ -111,7 +115,7 @@ def grounding_row(dataset: str, split: str, report: dict[str, Any]) -> dict[str,
         "boxes": report["protocol"]["box_source"],
         "items": report["sentences"],
         **{name: 100 * value for name, value in found.items()},
-        "protocol": report["protocol"],
+        **made_by(report["protocol"]),
     }
 
 
@@ -120,7 +124,8 @@ def question_rows(config: OfficialFilesConfig) -> list[dict[str, Any]]:
     output, images = Path(config.output), ",".join(config.images or [config.root])
     prepared, model = output / "vqa", output / "model-vqa"
     words = [f"data.root={Path(config.root) / 'vqa'}", f"data.images=[{images}]"]
-    data_prep.vqa.main([*words, f"output={prepared}", "detector=grid", "min_answer_count=2"])
+    data_prep.vqa.main([*words, f"output={prepared}", "detector=grid", "min_answer_count=2",
+                       "overwrite=true"])  # fmt: skip
     train([f"data.root={prepared}", f"output_dir={model}", f"epochs={config.epochs}"])
     report = score(model, prepared, "val", "vqa")
     return [
@@ -131,9 +136,15 @@ def question_rows(config: OfficialFilesConfig) -> list[dict[str, Any]]:
             "items": report["questions"],
             "model": report["overall"],
             "commonest answer": report["baselines"]["majority_answer"]["overall"],
-            "protocol": report["protocol"],
+            **made_by(report["protocol"]),
         }
     ]
+
+
+def made_by(protocol: dict[str, Any]) -> dict[str, Any]:
+    """Rule and hash for the table, and all of the protocol for the file."""
+    rule = ", ".join(str(value) for value in protocol["rules"].values())
+    return {"rule": rule, "sha256": protocol["sha256"][:8], "protocol": protocol}
 
 
 def score(model: Path, folder: Path, split: str, task: str) -> dict[str, Any]:
@@ -150,13 +161,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         value = row.get(name, "")
         return f"{value:.1f}" if isinstance(value, float) else str(value)
 
-    lines = [
-        f"| {' | '.join(COLUMNS)} | commonest answer |",
-        "|---|---|---|" + "--:|" * (len(COLUMNS) - 2),
-    ]
-    for row in rows:
-        cells = [cell(row, name) for name in (*COLUMNS, "commonest answer")]
-        lines.append(f"| {' | '.join(cells)} |")
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---|---|---|" + "--:|" * 6 + "---|---|"]
+    lines += [f"| {' | '.join(cell(row, name) for name in COLUMNS)} |" for row in rows]
     return "\n".join(lines)
 
 

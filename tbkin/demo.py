@@ -106,6 +106,7 @@ def questions_summary(model: Path, bare: Path, prepared: Path) -> dict[str, Any]
         "without_graph_per_question_kind": without["per_question_type"],
         "questions": scores["questions"],
         "selection": scores["selection"],
+        "protocol": scores["protocol"],
     }
 
 
@@ -124,7 +125,7 @@ def boxes_summary(model: Path, bare: Path, prepared: Path) -> dict[str, Any]:
             for kind in candidates[0]
         },
         "without_graph": {name: mean(without, name) for name in names},
-        "box_source": scores[0]["protocol"]["box_source"],
+        "protocol": {one["split"]: one["protocol"] for one in scores},
     }
 
 
@@ -132,6 +133,15 @@ def mean(results: list[dict[str, Any]], name: str) -> float:
     """Mean of a value over the sentences of several splits."""
     total = sum(one["sentences"] for one in results)
     return sum(one[name] * one["sentences"] for one in results) / total
+
+
+def how(protocol: dict[str, Any]) -> str:
+    """How a number was made, in a line."""
+    rules = ", ".join(f"{name} {value}" for name, value in protocol["rules"].items())
+    return (
+        f"{rules}; {protocol['box_source']}; split {protocol['sha256'][:12]}, "
+        f"run {protocol['model']['run']}"
+    )
 
 
 def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -160,6 +170,8 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("  the best of the candidates (oracle)", share(boxes["candidates"]["oracle"])),
         ("  any of the candidates", share(boxes["candidates"]["random"])),
         ("  the largest of the candidates", share(boxes["candidates"]["largest"])),
+        ("made by: questions", how(scores["protocol"])),
+        *((f"made by: {split}", how(one)) for split, one in boxes["protocol"].items()),
         ("kept of the attention, answering", f"{attention:.1%}"),
         ("kept of the picture's nodes and edges",
          f"{kept['nodes_kept']:.1%} and {kept['edges_kept']:.1%}"),
