@@ -15,6 +15,7 @@ from tbkin.visualize.svg import DASHED, INK, PALE, SOFT, Area, Block, drawing, f
 COLORS = ("#98003d", "#1c6fb5", "#c77700", "#3b7d3b", "#7b4ba8", "#4f9fb0", "#d0567f", "#8a6d1f")
 TITLES = {"clean": "trained clean", "same": "trained at the same level"}
 WIDE, HIGH, LEFT, GAP, MARGIN = 440, 320, 64, 56, 34  # of a panel, between them, beside its levels
+SPREAD = 18.0  # of all ways at a level: more of it would shift one line above another
 
 
 def summarize(
@@ -144,7 +145,7 @@ def plot(rows: list[dict[str, Any]]) -> str:
         below = "level of interference at the test (100%: a false box an object)"
         parts.append(text((start + WIDE / 2, HIGH + 78), below, SOFT, 11))
         for number, way in enumerate(ways):
-            aside = (number - (len(ways) - 1) / 2) * min(4.0, 2 * (MARGIN - 4) / len(ways))
+            aside = (number - (len(ways) - 1) / 2) * min(4.0, SPREAD / len(ways))
             points = [
                 [(x + aside, y) for x, y in (at(panel, row["level"], row["accuracy"] + shift)
                                              for shift in _ends(row))]

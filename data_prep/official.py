@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.regions import PICTURES, find_pictures
+from data_prep.regions import GRID_NOTE, PICTURES, find_pictures
+from data_prep.tiny import RECORD
+from tbkin.data.features import RegionStore
 from tbkin.detectors import DetectorSettings
 from tbkin.detectors.precomputed_names import image_number
 
@@ -110,6 +112,46 @@ def with_boxes(detector: DetectorSettings, root: str) -> DetectorSettings:
                 f"no {usual[detector.name]} in {root}; name the files with detector.boxes=[FILE]."
             )
     return detector
+
+
+def box_source(detector: Mapping[str, Any], store: RegionStore, pictures: Collection[int]) -> str:
+    """In words, where the boxes come from: it belongs beside every score.
+
+    Args:
+        detector: settings, as in ``dataset.json``.
+        store: what the detector made.
+        pictures: the data set's image ids, all in the store.
+
+    Raises:
+        ValueError: the detector's files have no box in any of the pictures.
+    """
+    words = _words(detector)
+    notes = store.manifest["notes"]
+    grids = sum(notes.get(str(number), "").startswith(GRID_NOTE) for number in pictures)
+    listed = (number for number in pictures if str(number) not in notes)
+    if not any(len(store.without_features(number)) for number in listed):
+        raise ValueError(
+            f"{words}: no box in any of the {len(pictures)} pictures; are these the files of other "
+            "pictures? Name others with detector.boxes=[FILE] overwrite=true, or detector=grid."
+        )
+    return f"{words} ({grids} of {len(pictures)} pictures: a grid instead)" if grids else words
+
+
+def _words(detector: Mapping[str, Any]) -> str:
+    name = detector["name"]
+    if name == "annotated":
+        return "annotated boxes"
+    if name in ("detected", "detections"):
+        return f"detections: {', '.join(Path(path).name for path in detector['boxes'])}"
+    if name == "grid":
+        return f"grid: {detector['rows']} x {detector['columns']} cells"
+    of = detector["features"] if name == "precomputed" else detector["model"]
+    return f"region detector: {name} {Path(of).name}"
+
+
+def is_tiny(root: str) -> bool:
+    """Whether a folder is a world of ``tbkin prep tiny``, which has no published numbers."""
+    return bool(root) and (Path(root) / RECORD).is_file()
 
 
 def link_folder(source: Path, target: Path) -> None:

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.official import link_folder
-from data_prep.refcoco import counts_of
+from data_prep.official import box_source, link_folder
+from data_prep.refcoco import counts_of, shared_pictures
 from data_prep.regions import make_way
 from tbkin.config import help_text, load_config, setting
 from tbkin.data.features import RegionStore
@@ -60,6 +60,10 @@ def main(arguments: list[str]) -> None:
         raise ValueError(
             f"filter= needs a prepared folder as split=, and {config.split} is none; prepare it "
             "first, or take the ids with output=FILE."
+        )
+    if config.filter and Path(config.filter).resolve() == split.prepared[0].resolve():
+        raise ValueError(
+            f"filter={config.filter} is the folder that split= names; name another one to write."
         )
     if config.filter and not make_way(Path(config.filter), config.overwrite):
         return
@@ -146,6 +150,8 @@ def write_filtered(split: PictureIds, left_out: set[int], against: list[str], ou
                 if (folder / part).is_file():  # written anew: a link's other end stays as it is
                     write_text(unfinished / part, _lines(folder / part, kept))
             record["splits"][name] = _recount(unfinished, name, split.what)
+        record |= _renewed(unfinished, record)
+        record.pop("official_counts", None)  # a filtered split has no published number
         record["filtered"] = {
             "from": str(folder),
             "splits": splits,
@@ -153,6 +159,19 @@ def write_filtered(split: PictureIds, left_out: set[int], against: list[str], ou
             "left_out_pictures": len(left_out),
         }
         write_json(unfinished / "dataset.json", record)
+
+
+def _renewed(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """What a record says of all splits together, as it is now."""
+    rows = {split: read_split(folder, split) for split in record["splits"]}
+    renewed: dict[str, Any] = {}
+    if "pictures_shared_with_train" in record:
+        renewed["pictures_shared_with_train"] = shared_pictures(rows)
+    if "box_source" in record:
+        pictures = {row["image_id"] for part in rows.values() for row in part}
+        store = RegionStore(folder / "regions")
+        renewed["box_source"] = box_source(record["detector"], store, pictures)
+    return renewed
 
 
 def _keep(path: Path, left_out: set[int]) -> list[bool]:

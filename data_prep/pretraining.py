@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from data_prep.official import (
     Row,
+    box_source,
     hold_out,
     link_folder,
     official_file,
@@ -31,7 +32,7 @@ from tbkin.config import help_text, load_config, setting
 from tbkin.data.captions import image_names, read_captions
 from tbkin.data.extraction import fingerprint_of
 from tbkin.data.features import RegionStore
-from tbkin.data.prepared import SCHEMA, default_output
+from tbkin.data.prepared import SCHEMA, default_output, read_record, resolved
 from tbkin.detectors import DetectorSettings, build_detector, short_detector
 from tbkin.detectors.precomputed_names import image_number
 from tbkin.files import files_record, new_folder, put_in_place, write_json, write_text
@@ -39,6 +40,7 @@ from tbkin.graphs.knowledge import build_prior, describe
 from tbkin.graphs.scene_graph import SceneGraph, read_scene_graphs, write_scene_graphs
 from tbkin.parsers import load_parser, parse_many, resolve_parser
 
+FOUND = "file; if none is named, found in root by its official name"
 SUBSETS = {  # split -> the official files' names for it, the first that is there counts
     "train": ("train2014", "train2017"),
     "val": ("val2014", "val2017"),
@@ -52,9 +54,9 @@ class CaptionFiles:
 
     root: str = setting("", "folder with the official files")
     images: list[str] = setting([], "folders of pictures; empty: root")
-    train_captions: str = setting("", "file; found in root by its official name")
-    val_captions: str = setting("", "file; found in root by its official name")
-    test_captions: str = setting("", "file; found in root by its official name")
+    train_captions: str = setting("", FOUND)
+    val_captions: str = setting("", FOUND)
+    test_captions: str = setting("", FOUND)
 
 
 @dataclass
@@ -92,7 +94,7 @@ def main(arguments: list[str]) -> None:
     root = config.data.root
     output = Path(config.output) if config.output else default_output(root or ".", "pretraining")
     parser = resolve_parser(config.parser)
-    if not make_way(output, config.overwrite):
+    if not make_way(output, config.overwrite, root):
         return
     files = find_files(config.data)
     splits = {split: read_split_captions(path, split) for split, path in files.items()}
@@ -104,9 +106,8 @@ def main(arguments: list[str]) -> None:
         check_regions(store, splits)
     check_disjoint(splits)
     if config.regions:
-        record = store.parent / "dataset.json"  # of the folder that the store was made for
-        if record.is_file():
-            detector = json.loads(record.read_text())["detector"]
+        if (store.parent / "dataset.json").is_file():  # of the folder that the store was made for
+            detector = read_record(store.parent)["detector"]
         else:
             settings = with_boxes(config.detector, root)
             check_detector(store, settings)
@@ -120,20 +121,18 @@ def main(arguments: list[str]) -> None:
             sys.stdout.write(f"{store}: this process has done its share\n")
             return
 
+    wanted = {row["image_id"] for rows in splits.values() for row in rows}
+    source = box_source(detector, RegionStore(store), wanted)
     with new_folder(output) as unfinished:
         for split, rows in splits.items():
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             write_text(unfinished / f"{split}.jsonl", lines)
         prior = build_prior(write_graphs(unfinished / "graphs", splits, parser), config.min_count)
         prior.save(unfinished / "prior.json")
-        if config.regions:
-            link_folder(store, unfinished / "regions")
-        else:
-            put_in_place(store, unfinished / "regions")
         record = {
             "schema": SCHEMA,
             "task": "pretraining",
-            "root": root,
+            "root": resolved(root),
             "files": files_record({f"{split}_captions": path for split, path in files.items()}),
             "splits": {
                 split: {
@@ -146,8 +145,13 @@ def main(arguments: list[str]) -> None:
             "parser": parser,
             "prior": describe(prior),
             "detector": detector,
+            "box_source": source,
         }
         write_json(unfinished / "dataset.json", record)
+        if config.regions:
+            link_folder(store, unfinished / "regions")
+        else:  # last: what stops before it leaves the store
+            put_in_place(store, unfinished / "regions")
     _report(output, record)
 
 
@@ -171,10 +175,13 @@ def find_files(data: CaptionFiles) -> dict[str, Path]:
             if first is not None:
                 files[split] = first
     if "train" not in files:
+        names = " and ".join(f"captions_{subset}.json" for subset in SUBSETS["train"])
+        where = data.root or "(data.root is not set)"
+        looked = f"in {where}: looked for {names} there and one folder down"
+        if any(given.values()):
+            looked = "named, and once a file is named none is looked for"
         raise FileNotFoundError(
-            f"no training captions in {data.root or '(data.root is not set)'}: looked for "
-            f"{' and '.join(f'captions_{subset}.json' for subset in SUBSETS['train'])} there and "
-            "one folder down. Name the file with data.train_captions=FILE."
+            f"no training captions {looked}. Name the file with data.train_captions=FILE."
         )
     return files
 

@@ -32,13 +32,13 @@ from typing import Any
 
 import torch
 
-from data_prep.official import Row, link_folder, pictures_named, with_boxes
+from data_prep.official import Row, box_source, is_tiny, link_folder, pictures_named, with_boxes
 from data_prep.pretraining import check_detector, check_regions
 from data_prep.regions import extract, make_way
 from tbkin.boxes import box_iou
 from tbkin.config import help_text, load_config, setting
 from tbkin.data.features import RegionStore
-from tbkin.data.prepared import SCHEMA, default_output
+from tbkin.data.prepared import SCHEMA, default_output, read_record, resolved
 from tbkin.data.refcoco_files import MEND, Expressions
 from tbkin.data.refcoco_find import LAYOUTS, read_expressions, said_otherwise
 from tbkin.detectors import DetectorSettings, short_detector
@@ -87,9 +87,9 @@ def main(arguments: list[str]) -> None:
     if other_name:
         sys.stdout.write(f"{other_name}\n")
     output = Path(config.output) if config.output else default_output(root, found.dataset)
-    if not make_way(output, config.overwrite):
+    if not make_way(output, config.overwrite, root):
         return
-    check_counts(found, config.official)
+    check_counts(found, config.official, quiet=is_tiny(root))
     if config.regions:
         store = Path(config.regions)
         detector = settings_of(store, found, config.detector)
@@ -102,12 +102,13 @@ def main(arguments: list[str]) -> None:
             sys.stdout.write(f"{store}: this process has done its share\n")
             return
 
+    check_sizes(found, RegionStore(store))
     record = {
         "schema": SCHEMA,
         "task": "grounding",
         "dataset": found.dataset,
         "layout": found.layout,
-        "root": root,
+        "root": resolved(root),
         "files": files_record(found.files),
         "splits": {
             split: counts_of(rows, RegionStore(store)) for split, rows in found.splits.items()
@@ -115,11 +116,7 @@ def main(arguments: list[str]) -> None:
         "official_counts": found.official_counts(),
         "pictures_shared_with_train": shared_pictures(found.splits),
         "detector": detector,
-        "box_source": box_source(detector),
-        "pictures_with_a_grid_instead": sum(
-            note.startswith("grid") and int(image_id) in found.pictures
-            for image_id, note in RegionStore(store).manifest["notes"].items()
-        ),
+        "box_source": box_source(detector, RegionStore(store), found.pictures),
     }
     with new_folder(output) as unfinished:
         for split, rows in found.splits.items():
@@ -133,8 +130,13 @@ def main(arguments: list[str]) -> None:
     _report(output, record)
 
 
-def check_counts(found: Expressions, demanded: bool) -> None:
+def check_counts(found: Expressions, demanded: bool, quiet: bool = False) -> None:
     """Say where splits have other sizes than published: cuts are usual, and splits are mixed up.
+
+    Args:
+        found: what was read.
+        demanded: whether a difference is an error.
+        quiet: not to say it.
 
     Raises:
         ValueError: ``demanded``, and a size differs or none is published.
@@ -150,26 +152,33 @@ def check_counts(found: Expressions, demanded: bool) -> None:
             f"official=true: {differences or f'no published number of {found.dataset} is known'}; "
             f"{MEND}, or leave official=true out."
         )
-    if differences:
+    if differences and not quiet:
         sys.stderr.write(
             f"note: not the published numbers of {found.dataset}: {differences} expressions "
             "(official=true refuses this)\n"
         )
 
 
+def check_sizes(found: Expressions, store: RegionStore) -> None:
+    """Raise ValueError if a picture has other pixels than those that the boxes are told in."""
+    for number, told in found.sizes.items():
+        regions = store.without_features(number)
+        size = (regions.width, regions.height)
+        if size != told:
+            turned = "; is one of them turned (EXIF)?" if size == told[::-1] else ";"
+            raise ValueError(
+                f"picture {number} ({found.pictures[number]}) is {size[0]} x {size[1]} pixels, and "
+                f"the boxes of {found.dataset} are told in {told[0]} x {told[1]}{turned} "
+                "resized pictures would give wrong labels and scores: name the original ones with "
+                "data.images=[DIR], and overwrite=true."
+            )
+
+
 def with_candidates(detector: DetectorSettings, found: Expressions) -> DetectorSettings:
     """Annotated boxes are those of the data set's own ``instances.json``, where it has one."""
     instances = found.files.get("instances")
-    if (
-        detector.name == "annotated"
-        and not detector.boxes
-        and instances
-        and found.layout
-        in (
-            "refer",
-            "albef",
-        )
-    ):
+    in_cocos_layout = instances and found.layout in ("refer", "albef")
+    if in_cocos_layout and detector.name == "annotated" and not detector.boxes:
         detector.boxes = [str(instances)]
     return detector
 
@@ -177,29 +186,11 @@ def with_candidates(detector: DetectorSettings, found: Expressions) -> DetectorS
 def settings_of(store: Path, found: Expressions, given: DetectorSettings) -> dict[str, Any]:
     """The settings of the detector that a store was made with, checked to hold every picture."""
     check_regions(store, found.splits)
-    record = store.parent / "dataset.json"  # of the folder that the store was made for
-    if record.is_file():
-        return json.loads(record.read_text(encoding="utf-8"))["detector"]
+    if (store.parent / "dataset.json").is_file():  # of the folder that the store was made for
+        return read_record(store.parent)["detector"]
     settings = with_boxes(with_candidates(given, found), "")
     check_detector(store, settings)
     return asdict(settings)
-
-
-def box_source(detector: dict[str, Any]) -> str:
-    """In words, where the candidates come from: it belongs beside every score.
-
-    Args:
-        detector: settings, as in ``dataset.json``.
-    """
-    name = detector["name"]
-    if name == "annotated":
-        return "annotated boxes"
-    if name in ("detected", "detections"):
-        return f"detections: {', '.join(Path(path).name for path in detector['boxes'])}"
-    if name == "grid":
-        return f"grid: {detector['rows']} x {detector['columns']} cells"
-    of = detector["features"] if name == "precomputed" else detector["model"]
-    return f"region detector: {name} {Path(of).name}"
 
 
 def counts_of(rows: list[Row], store: RegionStore) -> dict[str, Any]:
@@ -239,9 +230,6 @@ def _report(output: Path, record: dict[str, Any]) -> None:
             f"{100 * counts[f'oracle@{COVERS}']:.2f} % of the expressions"
         )
     lines.append(f"  boxes: {record['box_source']}")
-    grids = record["pictures_with_a_grid_instead"]
-    if grids:
-        lines.append(f"  {grids} pictures have no such boxes and got a grid instead")
     for split, count in record["pictures_shared_with_train"].items():
         lines.append(f"  {count} pictures of {split} are in train as well")
     sys.stdout.write("\n".join(lines) + "\n")

@@ -12,7 +12,9 @@ A stopped run goes on where it was with the same command, and several processes 
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,16 +24,19 @@ from typing import Literal
 
 from tbkin.config import help_text, load_config, setting
 from tbkin.data.extraction import fingerprint_of, regions_of
-from tbkin.data.features import IMAGES_A_SHARD, write_manifest, write_shard
+from tbkin.data.features import IMAGES_A_SHARD, RegionStore, write_manifest, write_shard
+from tbkin.data.prepared import check_root
 from tbkin.detectors import Detector, DetectorSettings, build_detector, short_detector
 from tbkin.detectors.grid import Grid
 from tbkin.detectors.pixels import open_picture
 from tbkin.detectors.precomputed import image_number
 from tbkin.files import put_in_place
 from tbkin.graphs.regions import Regions
-from tbkin.resume import clean, write_shards
+from tbkin.resume import SETTINGS, check_settings, clean, this_process, write_shards
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MANIFEST = "manifest.json"
+GRID_NOTE = "grid"  # begins the note on a picture that got a grid instead of a detector's boxes
 Unreadable = Literal["error", "skip"]
 
 
@@ -68,7 +73,14 @@ def main(arguments: list[str]) -> None:
             f"no pictures in {config.images}; looked for {', '.join(PICTURES)} at any depth"
             + (" whose names end in a number." if config.ids == "number" else ".")
         )
-    count = extract(paths, config.detector, output, config.unreadable, overwrite=config.overwrite)
+    count = extract(
+        paths,
+        config.detector,
+        output,
+        config.unreadable,
+        overwrite=config.overwrite,
+        mend="mend or remove the file, or add unreadable=skip",
+    )
     if count is None:
         sys.stdout.write(f"{output}: this process has done its share\n")
     else:
@@ -82,34 +94,46 @@ def extract(
     unreadable: Unreadable = "error",
     *,
     overwrite: bool = False,
+    mend: str = "mend the file",
 ) -> int | None:
     """Write the regions of some pictures; go on with what an earlier run of the same began.
 
     Args:
         paths: image id -> picture.
         settings: of the detector.
-        output: the store to write; what is there is replaced when all is done.
+        output: the store to write; a finished one that was made with the same settings is taken as
+            it is.
         unreadable: what happens to a file that is no picture.
-        overwrite: forget what an earlier run began.
+        overwrite: forget what an earlier run began or finished; it is replaced when all is done.
+        mend: what to do about a file that is no picture, for the message.
 
     Returns:
-        The number of pictures; None when other processes have not finished their share.
+        The number of pictures; None where another process of this run goes on from here: the one
+        that joined the shares, or the first when the store was there before.
+
+    Raises:
+        ValueError: what is there was begun with other settings.
     """
     detector = build_detector(settings)
     mark = fingerprint_of(detector)
     unfinished = output.with_name(f"{output.name}.unfinished")
     names = "\n".join(f"{image_id}\t{path.name}" for image_id, path in paths.items())
+    wanted = {
+        "fingerprint": mark,
+        "detector": asdict(settings),
+        "unreadable": unreadable,
+        "pictures": len(paths),
+        "names": sha256(names.encode()).hexdigest(),
+    }
+    index, _ = this_process()
+    if (output / SETTINGS).is_file() and not overwrite:  # an earlier run, or quicker processes
+        check_settings(output, wanted)
+        return None if index else _count(output, len(paths))
     shards = write_shards(
         unfinished,
         paths.items(),
-        lambda path, items: _write(path, items, detector, settings.missing, unreadable),
-        {
-            "fingerprint": mark,
-            "detector": asdict(settings),
-            "unreadable": unreadable,
-            "pictures": len(paths),
-            "names": sha256(names.encode()).hexdigest(),
-        },
+        lambda path, items: _write(path, items, detector, settings.missing, unreadable, mend),
+        wanted,
         suffix=".safetensors",
         size=IMAGES_A_SHARD,
         overwrite=overwrite,
@@ -118,17 +142,20 @@ def extract(
     )
     if shards is None:
         return None
+    own = output.with_name(f"{output.name}.joining-{index}-{os.getpid()}")
     try:
-        count = write_manifest(unfinished, shards, mark)
-        notes = json.loads((unfinished / "manifest.json").read_text())["notes"]
-        clean(unfinished)
-        put_in_place(unfinished, output)
+        write_manifest(own, shards, mark)
+        (own / MANIFEST).replace(unfinished / MANIFEST)
+        own.rmdir()
+        unfinished.rename(own)  # of several processes that come this far, one succeeds
     except FileNotFoundError:
-        if not (output / "manifest.json").is_file():  # else another process was quicker
+        shutil.rmtree(own, ignore_errors=True)
+        if unfinished.exists():  # else another process was quicker
             raise
         return None
-    _tell(notes, len(paths))
-    return count
+    clean(own)
+    put_in_place(own, output)
+    return _count(output, len(paths))
 
 
 def find_pictures(
@@ -181,9 +208,20 @@ def find_pictures(
     return indexed
 
 
-def make_way(output: Path, overwrite: bool) -> bool:
-    """Whether to write ``output``: not if it is there, unless ``overwrite``."""
+def make_way(output: Path, overwrite: bool, root: str = "") -> bool:
+    """Whether to write ``output``: not if it is there, unless ``overwrite``.
+
+    Args:
+        output: file or folder.
+        overwrite: whether to replace it.
+        root: of the official files, where ``output`` is a prepared folder.
+
+    Raises:
+        ValueError: a folder is there that was prepared from another root.
+    """
     if output.exists() and not overwrite:
+        if root and (output / "dataset.json").is_file():
+            check_root(output, root)
         sys.stdout.write(f"{output} is there already; overwrite=true makes it again\n")
         return False
     return True
@@ -195,9 +233,10 @@ def _write(
     detector: Detector,
     missing: str,
     unreadable: Unreadable,
+    mend: str,
 ) -> None:
     notes: dict[str, str] = {}
-    write_shard(path, _regions(items, detector, missing, unreadable, notes), notes)
+    write_shard(path, _regions(items, detector, missing, unreadable, mend, notes), notes)
 
 
 def _regions(
@@ -205,6 +244,7 @@ def _regions(
     detector: Detector,
     missing: str,
     unreadable: Unreadable,
+    mend: str,
     notes: dict[str, str],
 ) -> Iterator[Regions]:
     for image_id, path in items:
@@ -213,8 +253,7 @@ def _regions(
         except ValueError as error:
             if unreadable == "error":
                 raise ValueError(
-                    f"{error} What is done is kept: mend or remove the file, or add "
-                    "unreadable=skip, and start the same command again."
+                    f"{error} What is done is kept: {mend}, and start the same command again."
                 ) from error
             notes[image_id] = f"left out: {error}"
             continue
@@ -223,17 +262,24 @@ def _regions(
         except LookupError:
             if missing == "error" or detector.extractor:  # cells have no such features
                 raise
-            notes[image_id] = "grid: the detector's files do not list it"
+            notes[image_id] = f"{GRID_NOTE}: the detector's files do not list it"
             yield regions_of(Grid(), image, image_id)
 
 
+def _count(store: Path, pictures: int) -> int:
+    """How many pictures a finished store has; stderr says what happened to the others."""
+    manifest = RegionStore(store).manifest
+    _tell(manifest["notes"], pictures)
+    return manifest["images"]
+
+
 def _tell(notes: dict[str, str], pictures: int) -> None:
-    grids = sum(note.startswith("grid") for note in notes.values())
+    grids = sum(note.startswith(GRID_NOTE) for note in notes.values())
     if grids:
         sys.stderr.write(
-            f"{grids} of {pictures} pictures have no annotated boxes; they got a grid "
-            "(detector.missing=error refuses)\n"
+            f"{grids} of {pictures} pictures are not in the detector's files; they got a "
+            "grid (detector.missing=error refuses)\n"
         )
     if len(notes) > grids:
-        left_out = [note for note in notes.values() if not note.startswith("grid")]
+        left_out = [note for note in notes.values() if not note.startswith(GRID_NOTE)]
         sys.stderr.write(f"{len(left_out)} of {pictures} pictures {left_out[0]}\n")

@@ -96,6 +96,8 @@ def build(config: SceneGraphsConfig, output: Path, similarity: Similarity) -> in
     store = RegionStore(config.regions)
     prior = CooccurrencePrior.load(Path(config.knowledge)) if config.knowledge else None
     total = check_pictures(rows_of(config, store), store, config.missing)
+    if output.is_file() and not config.overwrite:  # other processes were quicker
+        return None
     parts = output.with_name(f"{output.name}.parts")
     shards = write_shards(
         parts,

@@ -2,6 +2,7 @@
 
 Finds the files by their official names in ``data.root`` and the folders directly in it, or takes
 each by its own key: so VQA-CP's lists and GQA's files (both keys of a split name the same file).
+Where one is named none is looked for.
 Files of official names are compared with the published numbers; differences are said and recorded,
 and refused with ``official=true``. Without a validation file a share of the training pictures is
 held out. The answers that can be learned are counted, or given with ``answers=FILE``.
@@ -16,11 +17,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_prep.official import hold_out, official_file, pictures_of, with_boxes
+from data_prep.official import (
+    box_source,
+    hold_out,
+    is_tiny,
+    official_file,
+    pictures_of,
+    with_boxes,
+)
 from data_prep.regions import extract, make_way
 from tbkin.answers import build_answer_vocabulary, normalize_answer
 from tbkin.config import help_text, load_config, setting
-from tbkin.data.prepared import SCHEMA, default_output
+from tbkin.data.features import RegionStore
+from tbkin.data.prepared import SCHEMA, default_output, resolved
 from tbkin.data.vqa_files import (
     PUBLISHED,
     SUBSETS,
@@ -32,8 +41,10 @@ from tbkin.data.vqa_files import (
 )
 from tbkin.detectors import DetectorSettings, short_detector
 from tbkin.files import files_record, new_folder, put_in_place, write_json, write_text
+from tbkin.metrics.vqa_accuracy import main_answer
 
 Row = dict[str, Any]
+FOUND = "file; if none is named, found in root by its official name"
 
 
 @dataclass
@@ -42,12 +53,12 @@ class VQAFiles:
 
     root: str = setting("", "folder with the official files")
     images: list[str] = setting([], "folders of pictures; empty: root")
-    train_questions: str = setting("", "file; found in root by its official name")
-    train_annotations: str = setting("", "file; found in root by its official name")
-    val_questions: str = setting("", "file; found in root by its official name")
-    val_annotations: str = setting("", "file; found in root by its official name")
-    test_questions: str = setting("", "file; found in root by its official name")
-    test_annotations: str = setting("", "file, where there is one; found likewise")
+    train_questions: str = setting("", FOUND)
+    train_annotations: str = setting("", FOUND)
+    val_questions: str = setting("", FOUND)
+    val_annotations: str = setting("", FOUND)
+    test_questions: str = setting("", FOUND)
+    test_annotations: str = setting("", f"{FOUND}, where there is one")
 
 
 @dataclass
@@ -85,7 +96,7 @@ def main(arguments: list[str]) -> None:
     if not config.data.root and not named:
         raise ValueError("tbkin prep vqa needs data.root=DIR, or each file by its own key.")
     output = Path(config.output) if config.output else default_output(config.data.root or "vqa")
-    if not make_way(output, config.overwrite):
+    if not make_way(output, config.overwrite, config.data.root):
         return
     files = find_files(config.data)
     labels: list[str] = []
@@ -93,41 +104,45 @@ def main(arguments: list[str]) -> None:
         files["answers"] = Path(config.answers)
         labels = given_answers(config.answers)
     splits, held_out, counts = read_splits(files, config.val_share)
-    official_counts = compare_counts(files, counts, config.official)
+    tiny = is_tiny(config.data.root)
+    official_counts = compare_counts(files, counts, config.official, quiet=tiny)
     pictures = pictures_of(splits, config.data.images or [config.data.root])
     if not labels:
         labels = counted_answers(splits["train"], config.min_answer_count, files)
+    tell_unreachable(splits, labels)
     detector = with_boxes(config.detector, config.data.root)
     store = output.with_name(f"{output.name}.regions")  # the long part, which can be resumed
     if extract(pictures, detector, store, overwrite=config.overwrite) is None:
         sys.stdout.write(f"{store}: this process has done its share\n")
         return
 
+    settings = asdict(detector)
+    record = {
+        "schema": SCHEMA,
+        "task": "vqa",
+        "root": resolved(config.data.root),
+        "files": files_record(files),
+        "splits": {
+            split: {
+                "questions": len(rows),
+                "pictures": len({row["image_id"] for row in rows}),
+                "questions_with_a_known_answer": _answerable(rows, labels),
+            }
+            for split, rows in splits.items()
+        },
+        "official_counts": official_counts,
+        "val_held_out_from_train": held_out,
+        "answers": len(labels),
+        "detector": settings,
+        "box_source": box_source(settings, RegionStore(store), [int(name) for name in pictures]),
+    }
     with new_folder(output) as unfinished:
         for split, rows in splits.items():
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             write_text(unfinished / f"{split}.jsonl", lines)
         write_json(unfinished / "answers.json", labels)
-        put_in_place(store, unfinished / "regions")
-        record = {
-            "schema": SCHEMA,
-            "task": "vqa",
-            "root": config.data.root,
-            "files": files_record(files),
-            "splits": {
-                split: {
-                    "questions": len(rows),
-                    "pictures": len({row["image_id"] for row in rows}),
-                    "questions_with_a_known_answer": _answerable(rows, labels),
-                }
-                for split, rows in splits.items()
-            },
-            "official_counts": official_counts,
-            "val_held_out_from_train": held_out,
-            "answers": len(labels),
-            "detector": asdict(detector),
-        }
         write_json(unfinished / "dataset.json", record)
+        put_in_place(store, unfinished / "regions")  # last: what stops before it leaves the store
     _report(output, record)
 
 
@@ -135,7 +150,8 @@ def find_files(data: VQAFiles) -> dict[str, Path]:
     """``train_questions`` … -> file, for those that are there.
 
     Raises:
-        FileNotFoundError: a file that was named is missing, or no training questions are found.
+        FileNotFoundError: a file that was named is missing, no training questions are found, or
+            questions to train or validate on have no annotations, or annotations no questions.
     """
     given = {key: value for key, value in asdict(data).items() if key not in ("root", "images")}
     files: dict[str, Path] = {}
@@ -150,12 +166,20 @@ def find_files(data: VQAFiles) -> dict[str, Path]:
                 found = official_file(Path(data.root), official_name(split, kind))
                 if found is not None:
                     files[key] = found
-    if "train_questions" not in files or "train_annotations" not in files:
+    wanted = ["train_questions", "train_annotations"]  # a test may have questions alone
+    wanted += [f"{split}_questions" for split in SUBSETS if f"{split}_annotations" in files]
+    wanted += ["val_annotations"] if "val_questions" in files else []
+    missing = [key for key in wanted if key not in files]
+    if missing:
+        split, kind = missing[0].rsplit("_", 1)
+        where = data.root or "(data.root is not set)"
+        looked = f"in {where}: looked for {official_name(split, kind)} there and one folder down"
+        if any(given.values()):
+            looked = "named, and once a file is named none is looked for"
         raise FileNotFoundError(
-            f"no training questions and annotations in {data.root or '(data.root is not set)'}: "
-            "looked for v2_OpenEnded_mscoco_train2014_questions.json and "
-            "v2_mscoco_train2014_annotations.json there and one folder down. Name them with "
-            "data.train_questions=FILE data.train_annotations=FILE."
+            f"no {split} {kind} {looked}. Name what belongs together, as in "
+            f"data.{split}_questions=FILE data.{split}_annotations=FILE"
+            + ("; without both validation is held out from train." if split == "val" else ".")
         )
     return files
 
@@ -200,7 +224,10 @@ def read_splits(files: dict[str, Path], val_share: float) -> Splits:
 
 
 def compare_counts(
-    files: dict[str, Path], counts: dict[str, dict[str, int]], demanded: bool
+    files: dict[str, Path],
+    counts: dict[str, dict[str, int]],
+    demanded: bool,
+    quiet: bool = False,
 ) -> dict[str, dict[str, int]]:
     """Compare files of official names with the published numbers (cuts of the files are usual).
 
@@ -209,6 +236,7 @@ def compare_counts(
         counts: of :func:`read_splits`.
         demanded: whether a difference, or a file that cannot be compared, is an error rather than
             a line on stderr.
+        quiet: no such line.
 
     Returns:
         ``train_questions``, ``train_answers`` … -> ``{"found", "published"}``, as far as known.
@@ -235,7 +263,7 @@ def compare_counts(
             f"official=true: {'; '.join(filter(None, [', '.join(differences), no_number]))}; fetch "
             "the files from https://visualqa.org/download.html again, or leave official=true out."
         )
-    if differences:
+    if differences and not quiet:
         sys.stderr.write(
             f"note: not the published numbers of VQA 2.0: {', '.join(differences)} "
             "(official=true refuses this)\n"
@@ -257,14 +285,34 @@ def given_answers(path: str) -> list[str]:
 
 
 def counted_answers(train: list[Row], min_count: int, files: dict[str, Path]) -> list[str]:
-    """The answers that enough training questions have."""
-    labels = build_answer_vocabulary((row["multiple_choice_answer"] for row in train), min_count)
+    """The answers that enough training questions have; one counts for each question."""
+    labels = build_answer_vocabulary(map(main_answer, train), min_count)
     if not labels:
         raise ValueError(
             f"no answer occurs {min_count} times in {files['train_annotations']}; lower "
             "min_answer_count."
         )
     return labels
+
+
+def tell_unreachable(splits: dict[str, list[Row]], labels: list[str]) -> None:
+    """Say how many questions the rule ``official`` scores 0 because of the spelling of labels.
+
+    Where all annotators agree it compares letter by letter, as GQA does, and labels are normalised:
+    "t-shirt" is learned, and said, as "t shirt".
+    """
+    known = set(labels)
+    for split in ("val", "test", "test-dev"):
+        answered = [row["answers"] for row in splits.get(split, []) if "answers" in row]
+        agreed = [answers[0] for answers in answered if len(set(answers)) == 1]
+        lost = [one for one in agreed if one not in known and normalize_answer(one) in known]
+        if lost:
+            sys.stderr.write(
+                f"note: to {len(lost)} of {len(answered)} questions of {split} all annotators gave "
+                f"one answer that is learned in another spelling (first: {lost[0]!r} as "
+                f"{normalize_answer(lost[0])!r}): rule=official scores it 0, letter by letter; "
+                "rule=mmf compares what is normalised.\n"
+            )
 
 
 def _answerable(rows: list[Row], labels: list[str]) -> int:

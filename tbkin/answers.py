@@ -161,26 +161,22 @@ def answer_frequencies(answers: list[str]) -> dict[str, float]:
     return {answer: count / len(answers) for answer, count in counts.most_common()}
 
 
-def build_answer_vocabulary(answers: Iterable[str], min_count: int, max_size: int = 0) -> list[str]:
+def build_answer_vocabulary(answers: Iterable[str], min_count: int) -> list[str]:
     """The answers a classifier can give, the commonest first, ties in alphabetical order.
 
     Args:
         answers: raw answers of the training split. The 3,129 labels of the literature count each
             question's ``multiple_choice_answer``; annotators' answers give a longer list.
         min_count: how often an answer must occur once normalised; >= 1 (the literature: 9).
-        max_size: keep only so many; 0: all.
 
     Returns:
         Normalised answers, none empty; depends on how often each was seen, not on the order.
     """
     if min_count < 1:
         raise ValueError(f"min_count must be >= 1, got {min_count}.")
-    if max_size < 0:
-        raise ValueError(f"max_size must be >= 0 (0: no limit), got {max_size}.")
     counts: Counter[str] = Counter()
     for raw, count in Counter(answers).items():  # each spelling is normalised once
         counts[normalize_answer(raw)] += count
     del counts[""]
     kept = [answer for answer, count in counts.items() if count >= min_count]
-    kept.sort(key=lambda answer: (-counts[answer], answer))
-    return kept[: max_size or None]
+    return sorted(kept, key=lambda answer: (-counts[answer], answer))

@@ -9,6 +9,7 @@ tbkin score grounding predictions=FILE gold=FILE [iou=plus_one] [comparison=gt] 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import sys
 from collections.abc import Callable
@@ -68,7 +69,8 @@ def score_vqa(arguments: list[str]) -> None:
     the commonest answer of each question type.
     """
     if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(_plain(score_vqa.__doc__), VQAScoreConfig) + "\n")
+        doc = inspect.cleandoc(score_vqa.__doc__ or "")
+        sys.stdout.write(help_text(doc, VQAScoreConfig) + "\n")
         return
     config = load_config(VQAScoreConfig, arguments)
     questions = join(
@@ -88,8 +90,9 @@ def score_vqa(arguments: list[str]) -> None:
     else:
         train, source = questions, "scored annotations"
     result["baselines"] = {"from": source, **baselines(train, questions, config.rule)}
-    names = ("predictions", "questions", "annotations")
-    result["files"] = files_record({name: getattr(config, name) for name in names})
+    names = ("predictions", "questions", "annotations", "train_annotations")
+    files = {name: getattr(config, name) for name in names}
+    result["files"] = files_record({name: path for name, path in files.items() if path})
     if config.json:
         text = json.dumps(result, ensure_ascii=False)
     else:
@@ -146,11 +149,6 @@ def vqa_table(result: dict[str, Any]) -> str:
         f"(baselines from: {floor['from']}{seen})",
     ]
     return "\n".join(lines)
-
-
-def _plain(doc: str | None) -> str:
-    """A function's docstring without its indentation."""
-    return "\n".join(line.removeprefix("    ") for line in (doc or "").splitlines())
 
 
 SCORES: dict[str, Callable[[list[str]], None]] = {

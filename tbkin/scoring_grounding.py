@@ -115,11 +115,11 @@ def read_boxes(path: str | Path) -> dict[int, Any]:
     Returns:
         Sentence id -> what the file has for it, in the order of the file; not yet checked.
     """
-    content = read_json(path, MEND)
-    if not isinstance(content, dict):
+    content = read_json(path, MEND, pairs=tuple)  # a dict would keep one of two equal keys
+    if not isinstance(content, tuple):
         raise ValueError(f"{path} holds a {type(content).__name__}, not an object; {MEND}.")
     boxes: dict[int, Any] = {}
-    for key, box in content.items():
+    for key, box in content:
         if not (key.isascii() and key.isdigit()):
             raise ValueError(f"{path}: {key!r} is no sentence id, a whole number; {MEND}.")
         if int(key) in boxes:

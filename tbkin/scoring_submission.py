@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import sys
 from collections import Counter
@@ -50,7 +51,7 @@ def score_submission(arguments: list[str]) -> None:
     and refuses gaps, other ids and repetitions.
     """
     if "--help" in arguments or "-h" in arguments:
-        doc = "\n".join(line.strip() for line in (score_submission.__doc__ or "").splitlines())
+        doc = inspect.cleandoc(score_submission.__doc__ or "")
         sys.stdout.write(help_text(doc, SubmissionConfig) + "\n")
         return
     config = load_config(SubmissionConfig, arguments)

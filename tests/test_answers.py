@@ -129,7 +129,6 @@ def test_vocabulary_sorts_by_count_then_alphabet():
     answers = ["Yes"] * 3 + ["no", "No.", "no"] + ["2", "two"] + ["rare"]
     assert build_answer_vocabulary(answers, min_count=2) == ["no", "yes", "2"]
     assert build_answer_vocabulary(answers, min_count=3) == ["no", "yes"]
-    assert build_answer_vocabulary(answers, min_count=1, max_size=1) == ["no"]
 
 
 def test_vocabulary_does_not_depend_on_order():
@@ -147,5 +146,3 @@ def test_vocabulary_has_no_empty_answer():
 def test_vocabulary_names_a_bad_setting():
     with pytest.raises(ValueError, match="min_count must be >= 1, got 0"):
         build_answer_vocabulary([], min_count=0)
-    with pytest.raises(ValueError, match="max_size must be >= 0"):
-        build_answer_vocabulary([], min_count=1, max_size=-1)

@@ -252,9 +252,7 @@ def test_both_heads_learn(together):
 
 
 def test_a_misspelled_part_is_an_error(expressions):
-    with pytest.raises(
-        ValueError, match="unknown part of task multitask"
-    ):
+    with pytest.raises(ValueError, match="unknown part of task multitask"):
         train.main(["task=multitask", f"data.roots={{refcoco: {expressions}}}"])
     with pytest.raises(ValueError, match=r"unknown part of task vqa in data\.roots 'vqa'"):
         train.main([f"data.roots={{vqa: {expressions}}}"])

@@ -101,7 +101,7 @@ def test_the_models_own_detector_sees_what_the_store_holds(trained, tiny_root, q
 
 
 def test_a_picture_that_the_detectors_files_do_not_list(trained, picture):
-    with pytest.raises(LookupError, match="no annotated boxes for image 12345"):
+    with pytest.raises(LookupError, match="no boxes for image 12345"):
         predict.Predictor(trained)(open_picture(picture), "How many things?", "12345")
 
 

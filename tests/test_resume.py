@@ -95,11 +95,33 @@ def test_processes_share_the_shards_and_the_last_one_sees_them_all(tmp_path, mon
         run(tmp_path / "job", overwrite=True)
 
 
-def test_clean_leaves_only_the_shards(tmp_path):
+def test_a_process_without_a_share_leaves_nothing(tmp_path, monkeypatch):
+    # One shard for two processes: the second may come when the first has joined and gone.
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert run(tmp_path / "job", count=2) is None
+    assert not (tmp_path / "job").exists()
+
+
+def test_overwriting_processes_refuse_only_what_an_earlier_run_left(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("0", "1"):  # the second finds what the first has just made
+        monkeypatch.setenv("RANK", rank)
+        shards = run(tmp_path / "job", overwrite=True)
+    assert content(shards) == [n * n for n in range(10)]
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(ValueError, match=r"job holds what an earlier run left.*by hand"):
+            run(tmp_path / "job", overwrite=True)
+    assert content(shards) == [n * n for n in range(10)]
+
+
+def test_clean_leaves_the_shards_and_their_settings(tmp_path):
     run(tmp_path / "job", count=3)
     (tmp_path / "job" / "shard-00000.json.unfinished-1").write_text("left by a killed process")
     clean(tmp_path / "job")
-    assert [path.name for path in (tmp_path / "job").iterdir()] == ["shard-00000.json"]
+    names = sorted(path.name for path in (tmp_path / "job").iterdir())
+    assert names == ["settings.json", "shard-00000.json"]
 
 
 SLOW = """

@@ -101,6 +101,7 @@ def test_baselines_of_the_scored_file_say_so(files, capsys):
 def test_baselines_of_a_training_file(files, tmp_path, capsys):
     rewrite(tmp_path, "train", {"annotations": [annotation(9, "is the", "yes/no", ["yes"] * 10)]})
     result = printed_json([*files, f"train_annotations={tmp_path}/train.json"], capsys)
+    assert result["files"]["train_annotations"]["path"] == f"{tmp_path}/train.json"
     assert result["baselines"] == {
         "from": f"{tmp_path}/train.json",
         "majority_answer": {"answer": "yes", "overall": pytest.approx(160 / 3)},

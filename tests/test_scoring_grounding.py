@@ -218,6 +218,14 @@ def test_table(predictions, prepared, capsys):
     assert lines[-1].startswith(f"(gold: {prepared / 'val.jsonl'}, sha256 ")
 
 
+def test_a_key_that_stands_twice_is_not_passed_over(predictions, gold):
+    boxes = predictions.read_text().rstrip()
+    predictions.write_text(boxes.removesuffix("}") + ', "2": [30, 0, 50, 10]}')
+    assert len(json.loads(predictions.read_text())) == 3  # a dict keeps the last
+    with pytest.raises(ValueError, match=r"predictions\.json: sentence 2 has two boxes"):
+        main(["grounding", f"predictions={predictions}", f"gold={gold}"])
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [

@@ -8,7 +8,10 @@ turned into what is all *ours*:
   back: pictures ``n161313`` … of test-dev, or zeros in front that do not pad to one width.
 * The one answer counts as ten equal ones. So it is worth 1 as a training target, and the rule
   ``official``, which leaves answers alone where all annotators agree, gives GQA's own accuracy: an
-  answer is right or wrong, letter by letter.
+  answer is right or wrong, letter by letter. The answers that a model here learns are normalised,
+  so that it says "t shirt" for GQA's "t-shirt", which this rule then counts wrong, as GQA's own
+  script does; ``tbkin prep vqa`` says to how many questions that happens. The rule ``mmf``
+  normalises both.
 * ``question_type`` is ``types.structural`` (verify, query, choose, …), and ``answer_type`` is
   ``open`` for query and ``binary`` for the others, as GQA's evaluation divides them.
 """

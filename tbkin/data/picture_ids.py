@@ -15,7 +15,8 @@ list                             ids or file names: a JSON list, or ``.txt``, a 
 ================================ =============================================================
 
 JSON may be gzip. Numbers are COCO's picture ids, which are distinct across its splits and years; a
-list of another collection's numbers would be compared as if it were COCO's.
+list of another collection's numbers would be compared as if it were COCO's. Visual Genome's other
+files have ids of its own and are refused.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from tbkin.data.vqa_files import read_json
 from tbkin.detectors.precomputed_names import image_number
 
 MEND = "copy the file again"
+VISUAL_GENOME = {"objects", "regions", "relationships", "attributes", "qas", "synsets"}
+"""What Visual Genome's files other than image_data.json say of a picture."""
 TEXTS = {"vqa": "questions", "pretraining": "captions", "grounding": "expressions"}
 
 
@@ -72,7 +75,10 @@ def read_picture_ids(source: str) -> PictureIds:
     else:
         content = read_json(path, MEND)
     split = parts[0] if parts else ""
-    what, texts = _of_json(path, content, split)
+    try:
+        what, texts = _of_json(path, content, split)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: an entry lacks what others have ({error!r}); {MEND}.") from error
     return PictureIds(source, what, texts)
 
 
@@ -125,6 +131,11 @@ def _of_json(path: Path, content: Any, split: str) -> tuple[str, dict[int, int]]
         if "coco_id" in content[0]:
             ids = [entry["coco_id"] for entry in content]
             return "pictures", {int(number): 1 for number in ids if number is not None}
+        if VISUAL_GENOME & content[0].keys():
+            raise ValueError(
+                f"{path} has Visual Genome's own picture ids, which say nothing of COCO's; give "
+                "its image_data.json, which has the coco_id of each."
+            )
         if "image_id" in content[0]:
             return "texts", _counted(content)
     if isinstance(content, list) and not any(isinstance(one, dict | list) for one in content):

@@ -2,7 +2,8 @@
 
 ::
 
-    FOLDER/dataset.json   schema, task, the official files with their sha256, counts, detector
+    FOLDER/dataset.json   schema, task, root and the official files with their sha256, counts,
+                          detector, box_source (in words, where the regions come from)
     FOLDER/train.jsonl …  one question a line, with its ten answers where they are known
     FOLDER/answers.json   the answer vocabulary, a list of strings
     FOLDER/regions/       a region store
@@ -16,8 +17,8 @@ answers, and beside them
     FOLDER/prior.json     what goes together in the training captions (``graphs/knowledge.py``)
 
 ``tbkin prep refcoco`` writes one referring expression a line (``tbkin/data/refcoco_files.py``) and
-no answers; its ``dataset.json`` also has ``dataset`` (``refcoco_unc``, …), ``layout``,
-``box_source`` (where the candidates come from) and how many expressions they cover.
+no answers; its ``dataset.json`` also has ``dataset`` (``refcoco_unc``, …), ``layout`` and how many
+expressions the candidates cover.
 """
 
 from __future__ import annotations
@@ -40,14 +41,18 @@ def find_prepared(root: str | Path, task: str = "vqa") -> Path:
 
     Raises:
         FileNotFoundError: nothing prepared for the task; names the command that does it.
-        ValueError: several data sets of the root are prepared for it; names them.
+        ValueError: several data sets of the root are prepared for it, or one of another root that
+            has the same name; names them.
     """
     root = Path(root)
     found = []
     for folder in (root, default_output(root, task)):
         if (folder / "dataset.json").is_file():
-            found.append(f"{folder} is for {read_record(folder)['task']}")
-            if read_record(folder)["task"] == task:
+            record = read_record(folder)
+            found.append(f"{folder} is for {record['task']}")
+            if record["task"] == task:
+                if folder != root:
+                    check_root(folder, root)
                 return folder
     named = _named_by_dataset(root, task)
     if len(named) > 1:
@@ -56,6 +61,7 @@ def find_prepared(root: str | Path, task: str = "vqa") -> Path:
             f"Name one of them: data.root={named[0]}"
         )
     if named:
+        check_root(named[0], root)
         return named[0]
     raise FileNotFoundError(
         f"no data prepared for {task} in {root} or {default_output(root, task)}"
@@ -68,11 +74,29 @@ def _named_by_dataset(root: Path, task: str) -> list[Path]:
     """``prepared/<name of root>-<data set>``, one for each data set of the task."""
     found = []
     for path in sorted(Path("prepared").glob("*/dataset.json")):
-        record = read_record(path.parent)
+        try:
+            record = read_record(path.parent)
+        except ValueError:  # somebody else's, or damaged: none of the root's
+            continue
         own = default_output(root, record.get("dataset", ""))
         if record["task"] == task and record.get("dataset") and path.parent == own:
             found.append(path.parent)
     return found
+
+
+def check_root(folder: Path, root: str | Path) -> None:
+    """Raise ValueError if a prepared folder was made of another root of the same name."""
+    made_of = read_record(folder).get("root")
+    if made_of and resolved(made_of) != resolved(root):
+        raise ValueError(
+            f"{folder} was prepared from {made_of}, not from {root}. To use it, name it itself: "
+            f"data.root={folder}; to prepare {root} as well, give tbkin prep another output=DIR."
+        )
+
+
+def resolved(root: str | Path) -> str:
+    """A root as ``dataset.json`` keeps it, whatever folder a command is given in; "" for none."""
+    return str(Path(root).resolve()) if str(root) else ""
 
 
 def default_output(root: str | Path, task: str = "vqa") -> Path:
@@ -90,12 +114,20 @@ def default_output(root: str | Path, task: str = "vqa") -> Path:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """``dataset.json`` of a prepared folder."""
-    record = json.loads((folder / "dataset.json").read_text())
-    if record.get("schema") != SCHEMA:
+    """``dataset.json`` of a prepared folder.
+
+    Raises:
+        ValueError: it is damaged, or of another schema.
+    """
+    path = folder / "dataset.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); prepare the data again.") from error
+    schema = record.get("schema") if isinstance(record, dict) else None
+    if schema != SCHEMA:
         raise ValueError(
-            f"{folder / 'dataset.json'} has schema {record.get('schema')!r}, this version reads "
-            f"{SCHEMA!r}; prepare the data again."
+            f"{path} has schema {schema!r}, this version reads {SCHEMA!r}; prepare the data again."
         )
     return record
 

@@ -66,6 +66,8 @@ class Expressions:
         files: what was read.
         splits: "train", "val", "testA", … -> rows in the order of the files.
         pictures: image id -> file name of the picture, perhaps with a folder.
+        sizes: image id -> (width, height) in pixels of the picture that the boxes belong to, where
+            the layout tells.
     """
 
     dataset: str
@@ -73,6 +75,7 @@ class Expressions:
     files: dict[str, Path]
     splits: dict[str, list[Row]]
     pictures: dict[int, str] = field(repr=False)
+    sizes: dict[int, tuple[int, int]] = field(repr=False, default_factory=dict)
 
     def of(self, split: str) -> list[Row]:
         """The rows of one split; "test" is all that is for testing, as in the REFER toolkit.
@@ -157,8 +160,10 @@ def read_refer(refs: Path, instances: Path, dataset: str) -> Expressions:
     lists = [content.get(kind) if isinstance(content, dict) else None for kind in kinds]
     if not all(isinstance(entries, list) for entries in lists):
         raise ValueError(f"{instances} needs the lists {', '.join(kinds)}; {MEND}.")
-    splits, pictures = join_refs(read_refs(refs), *lists, refs, instances)
-    return Expressions(dataset, "refer", {"refs": refs, "instances": instances}, splits, pictures)
+    files = {"refs": refs, "instances": instances}
+    return Expressions(
+        dataset, "refer", files, *join_refs(read_refs(refs), *lists, refs, instances)
+    )
 
 
 def read_refs(path: Path) -> list[Row]:
@@ -193,25 +198,27 @@ def join_refs(
     categories: list[Row],
     refs_path: Path,
     instances_path: Path,
-) -> tuple[dict[str, list[Row]], dict[int, str]]:
+) -> tuple[dict[str, list[Row]], dict[int, str], dict[int, tuple[int, int]]]:
     """Put each sentence beside its box.
 
     Args:
         refs: from :func:`read_refs`.
-        images: ``{id, file_name}`` each.
+        images: ``{id, file_name}`` each, with ``width`` and ``height`` in pixels where known.
         annotations: ``{id, image_id, bbox}`` each, bbox xywh pixels.
         categories: ``{id, name}`` each.
         refs_path: for messages.
         instances_path: for messages.
 
     Returns:
-        split -> rows, and image id -> file name of the pictures that references are of.
+        split -> rows; and of the pictures that references are of, image id -> file name, and image
+        id -> (width, height), where it is known.
     """
     boxes = index(annotations, {"image_id": int, "bbox": list}, f"{instances_path}: annotation")
     files = index(images, {"file_name": str}, f"{instances_path}: image")
     names = index(categories, {"name": str}, f"{instances_path}: category")
     splits: dict[str, list[Row]] = {}
     pictures: dict[int, str] = {}
+    sizes: dict[int, tuple[int, int]] = {}
     seen: set[int] = set()
     for ref in refs:
         who = f"{refs_path}: ref_id {ref['ref_id']}"
@@ -233,6 +240,7 @@ def join_refs(
                 "data set."
             )
         pictures[ref["image_id"]] = files[ref["image_id"]]["file_name"]
+        sizes |= size_of(ref["image_id"], files[ref["image_id"]])
         box = corners(annotation["bbox"], f"{instances_path}: annotation {ref['ann_id']}")
         rows = []
         for sentence in ref["sentences"]:
@@ -252,7 +260,14 @@ def join_refs(
             )
         for split in splits_of(ref["split"], who):
             splits.setdefault(split, []).extend(rows)
-    return {split: splits[split] for split in SPLITS if split in splits}, pictures
+    return {split: splits[split] for split in SPLITS if split in splits}, pictures, sizes
+
+
+def size_of(image_id: int, entry: Row) -> dict[int, tuple[int, int]]:
+    """``{image id: (width, height)}`` if an entry tells the size of its picture, else nothing."""
+    width, height = entry.get("width"), entry.get("height")
+    told = isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0
+    return {image_id: (width, height)} if told else {}
 
 
 def corners(box: Any, who: str) -> list[float]:

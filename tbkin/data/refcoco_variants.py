@@ -16,9 +16,10 @@ albef   ``refcoco+_val.json``: list of ``{image, text, ref_id}``; boxes and spli
         ALBEF and X-VLM).
 ======= ====================================================================================
 
-What a layout leaves out is filled in (*ours*): sentences without an id are numbered in the order of
-the files; MDETR's references are named by their annotation, SeqTR's references and annotations by
-their place; SeqTR's have no category (""). Such ids are not the official ones.
+What a layout leaves out is filled in (*ours*): sentences without an id, or MDETR's where an id
+occurs twice, are numbered in the order of the files; MDETR's references are named by their
+annotation, SeqTR's references and annotations by their place; SeqTR's have no category (""). Such
+ids are not the official ones.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 
 from tbkin.data.refcoco_files import (
     MEND,
+    SPLITS,
     Expressions,
     Row,
     check_entry,
@@ -35,6 +37,7 @@ from tbkin.data.refcoco_files import (
     join_refs,
     read_refer,
     read_refs,
+    size_of,
     splits_of,
 )
 from tbkin.data.vqa_files import read_json
@@ -50,32 +53,36 @@ def read_uniter(folders: list[Path], dataset: str) -> Expressions:
     """
     splits: dict[str, list[Row]] = {}
     pictures: dict[int, str] = {}
+    sizes: dict[int, tuple[int, int]] = {}
     files: dict[str, Path] = {}
     for folder in folders:
         paths = {name: folder / f"{name}.json" for name in ("refs", *UNITER_FILES)}
         lists = [read_json(paths[name], MEND) for name in UNITER_FILES]
-        found, seen = join_refs(read_refs(paths["refs"]), *lists, paths["refs"], folder)
+        found, named, told = join_refs(read_refs(paths["refs"]), *lists, paths["refs"], folder)
         for split, rows in found.items():
             splits.setdefault(split, []).extend(rows)
-        pictures |= seen
+        pictures |= named
+        sizes |= told
         files |= {f"{folder.name}/{name}": path for name, path in paths.items()}
     check_ids(splits, folders[0].parent)
-    return Expressions(dataset, "uniter", files, splits, pictures)
+    return Expressions(dataset, "uniter", files, splits, pictures, sizes)
 
 
 def read_mdetr(files: dict[str, Path], dataset: str) -> Expressions:
     """Read MDETR's fine-tuning files, one a split.
 
-    Its sentences are numbered by its "images", which only a file's own numbers keep apart: an id
-    may occur in two splits.
+    Its sentences are numbered by its "images", which need to be distinct in a file only. Where an
+    id occurs in two files, the sentences of all are numbered anew (*ours*), from 0 in the order of
+    ``SPLITS`` and of the files; predictions by the files' own ids do not fit then.
 
     Raises:
         FileNotFoundError, ValueError: as ``read_refer``.
     """
     splits: dict[str, list[Row]] = {}
     pictures: dict[int, str] = {}
+    sizes: dict[int, tuple[int, int]] = {}
     wanted = {"caption": str, "file_name": str, "original_id": int}
-    for split, path in files.items():
+    for split, path in sorted(files.items(), key=lambda item: SPLITS.index(item[0])):
         content = read_json(path, MEND)
         if not isinstance(content, dict):
             raise ValueError(f"{path} holds a {type(content).__name__}, not a dict; {MEND}.")
@@ -88,6 +95,7 @@ def read_mdetr(files: dict[str, Path], dataset: str) -> Expressions:
             if image is None or one["category_id"] not in names:
                 raise ValueError(f"{path}: annotation {number} has no image or category; {MEND}.")
             pictures[image["original_id"]] = image["file_name"]
+            sizes |= size_of(image["original_id"], image)
             rows.append(
                 {
                     "sentence_id": one["image_id"],
@@ -101,8 +109,12 @@ def read_mdetr(files: dict[str, Path], dataset: str) -> Expressions:
             )
         splits[split] = rows
         check_ids({split: rows}, path)
+    rows = [row for rows in splits.values() for row in rows]
+    if len({row["sentence_id"] for row in rows}) < len(rows):
+        for number, row in enumerate(rows):
+            row["sentence_id"] = number
     named = {f"{split}_expressions": path for split, path in files.items()}
-    return Expressions(dataset, "mdetr", named, splits, pictures)
+    return Expressions(dataset, "mdetr", named, splits, pictures, sizes)
 
 
 def read_seqtr(path: Path, dataset: str) -> Expressions:
@@ -116,6 +128,7 @@ def read_seqtr(path: Path, dataset: str) -> Expressions:
         raise ValueError(f"{path} holds a {type(content).__name__}, not a dict of splits; {MEND}.")
     splits: dict[str, list[Row]] = {}
     pictures: dict[int, str] = {}
+    sizes: dict[int, tuple[int, int]] = {}
     sentences = references = 0
     for split, entries in content.items():
         splits_of(split, str(path))
@@ -125,6 +138,7 @@ def read_seqtr(path: Path, dataset: str) -> Expressions:
             check_entry(entry, {"image_id": int, "expressions": list, "bbox": list}, who)
             image_id = entry["image_id"]
             pictures[image_id] = f"COCO_train2014_{image_id:012d}.jpg"
+            sizes |= size_of(image_id, entry)
             for expression in entry["expressions"]:
                 rows.append(
                     {
@@ -139,7 +153,7 @@ def read_seqtr(path: Path, dataset: str) -> Expressions:
                 )
                 sentences += 1
             references += 1
-    return Expressions(dataset, "seqtr", {"instances": path}, splits, pictures)
+    return Expressions(dataset, "seqtr", {"instances": path}, splits, pictures, sizes)
 
 
 def read_albef(lists: list[Path], refs: Path, instances: Path, dataset: str) -> Expressions:
@@ -175,7 +189,7 @@ def read_albef(lists: list[Path], refs: Path, instances: Path, dataset: str) -> 
             number += 1
     named = {path.stem: path for path in lists} | official.files
     splits = {split: rows for split, rows in splits.items() if rows}
-    return Expressions(dataset, "albef", named, splits, official.pictures)
+    return Expressions(dataset, "albef", named, splits, official.pictures, official.sizes)
 
 
 def check_ids(splits: dict[str, list[Row]], where: Path) -> None:

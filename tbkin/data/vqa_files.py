@@ -14,7 +14,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from sys import intern
 from typing import Any
@@ -139,12 +139,15 @@ def read_answer_list(path: str | Path) -> list[str]:
     return content
 
 
-def read_json(path: str | Path, mend: str) -> Any:
+def read_json(
+    path: str | Path, mend: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> Any:
     """Read a JSON file, plain or gzip (told by its first bytes, not by its name).
 
     Args:
         path: the file.
         mend: how a user gets a good one; ends each message.
+        pairs: makes something else than a dict of each object's (key, value) pairs.
     """
     path = Path(path)
     if not path.is_file():
@@ -153,7 +156,7 @@ def read_json(path: str | Path, mend: str) -> Any:
     try:
         if content.startswith(b"\x1f\x8b"):
             content = gzip.decompress(content)
-        return json.loads(content)
+        return json.loads(content, object_pairs_hook=pairs)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is a damaged gzip file ({error}); {mend}.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

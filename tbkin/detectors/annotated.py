@@ -67,7 +67,7 @@ class AnnotatedBoxes:
         number = self._number_of(image_id)
         if number is None:
             raise LookupError(
-                f"no annotated boxes for image {image_id} in "
+                f"no boxes for image {image_id} in "
                 f"{', '.join(str(path) for path in self.files)} ({len(self.images)} images there)."
             )
         entries = self.annotations.get(number, [])

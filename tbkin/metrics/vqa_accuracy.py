@@ -168,7 +168,7 @@ def baselines(
         raise ValueError("no training questions to take the commonest answers from.")
     by_type = defaultdict(list)
     for question in train_questions.values():
-        by_type[question["question_type"]].append(_main_answer(question))
+        by_type[question["question_type"]].append(normalize_answer(main_answer(question)))
     majority = _commonest(answer for group in by_type.values() for answer in group)
     typical = {name: _commonest(group) for name, group in by_type.items()}
     always = dict.fromkeys(questions, majority)
@@ -183,6 +183,23 @@ def baselines(
         },
         "per_question_type": {"overall": score_predictions(by_opening, questions, rule)["overall"]},
     }
+
+
+def main_answer(question: Mapping[str, Any]) -> str:
+    """The one answer that stands for a question, as it was written.
+
+    Args:
+        question: its ``multiple_choice_answer`` is taken; where it is missing or empty (OK-VQA),
+            the answer that most of ``answers`` are once normalised, in the spelling of the first of
+            them.
+    """
+    chosen = question.get("multiple_choice_answer")
+    if chosen:
+        return chosen
+    spellings: dict[str, str] = {}
+    for answer in question["answers"]:
+        spellings.setdefault(normalize_answer(answer), answer)
+    return spellings[_commonest(map(normalize_answer, question["answers"]))]
 
 
 def _spell_officially(prediction: str, answers: list[str]) -> tuple[str, list[str]]:
@@ -246,15 +263,6 @@ def few(ids: Sequence[int]) -> str:
 
 def _per_cent(scores: list[float]) -> float:
     return 100 * sum(scores) / len(scores)
-
-
-def _main_answer(question: Mapping[str, Any]) -> str:
-    chosen = question.get("multiple_choice_answer")
-    return (
-        normalize_answer(chosen)
-        if chosen
-        else _commonest(map(normalize_answer, question["answers"]))
-    )
 
 
 def _commonest(answers: Iterable[str]) -> str:

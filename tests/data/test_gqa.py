@@ -70,6 +70,9 @@ def test_the_one_answer_is_worth_1_and_scored_as_equal_or_not(write):
     result = score_predictions(said, rows)
     assert result["overall"] == pytest.approx(100 / 3)
     assert result["per_answer_type"] == {"binary": 0.0, "open": 100.0}
+    # What a model learns of "t-shirt" is "t shirt", which only the rule mmf takes for it.
+    assert soft_targets(rows[201307251]["answers"]) == {"t shirt": 1.0}
+    assert score_predictions(said, rows, "mmf")["overall"] == 100
 
 
 def test_a_test_file_has_questions_only(write):

@@ -94,8 +94,18 @@ def test_prepared_folders_and_region_stores(tiny_root):
         ({"boxes": []}, ValueError, r"file\.json holds no pictures in a layout that is known"),
         (["dog"], ValueError, r"'dog' does not end in a picture's number"),
         ({"images": [{"split": "test", "sentences": []}]}, ValueError, "no 'cocoid'"),
+        # Visual Genome's objects, region descriptions, relationships and questions
+        ([{"image_id": 1, "objects": [], "image_url": "x"}], ValueError, "its image_data.json"),
+        ([{"id": 1, "regions": [{"image_id": 1}]}], ValueError, "Visual Genome's own picture ids"),
+        ([{"image_id": 1, "relationships": []}], ValueError, "its image_data.json"),
+        ([{"id": 1, "qas": []}], ValueError, "its image_data.json"),
+        ({"questions": [{"image_id": 5}, {"question": "?"}]}, ValueError,
+         r"file\.json: an entry lacks what others have \(KeyError\('image_id'\)\)"),
+        ({"images": [{"file_name": "a"}]}, ValueError, r"KeyError\('id'\)"),
+        ([{"coco_id": 1}, {}], ValueError, r"KeyError\('coco_id'\)"),
+        ([{"image_id": 1}, 2], ValueError, "an entry lacks"),
     ],
-)
+)  # fmt: skip
 def test_other_files_are_refused(write, content, error, message):
     with pytest.raises(error, match=message):
         read_picture_ids(write(content))

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,31 @@ def test_several_data_sets_are_named(here):
         match=r"more than once: .*refer-refcoco_unc, .*refer-refcocog_umd\. Name one of them: data",
     ):
         find_prepared("data/refer", "grounding")
+
+
+def test_a_folder_of_another_root_of_the_same_name_is_no_find(here):
+    prepare(here / "prepared/vqa", task="vqa", root=str(here / "a/vqa"))
+    prepare(
+        here / "prepared/refer-refcoco_unc",
+        task="grounding",
+        dataset="refcoco_unc",
+        root=str(here / "a/refer"),
+    )
+    for name, task in (("vqa", "vqa"), ("refer", "grounding")):
+        assert find_prepared(f"a/{name}", task).parent.name == "prepared"
+        with pytest.raises(
+            ValueError, match=rf"prepared from .*/a/{name}, not from b/{name}\. To "
+        ):
+            find_prepared(f"b/{name}", task)
+    assert find_prepared("prepared/vqa") == Path("prepared/vqa")  # named itself: whatever it is of
+
+
+def test_other_folders_beside_it_do_not_matter(here):
+    for name, content in (("x", "{"), ("y", "[]"), ("z", '{"schema": "other/1"}')):
+        (here / "prepared" / name).mkdir(parents=True)
+        (here / "prepared" / name / "dataset.json").write_text(content)
+    prepare(here / "prepared/refer-refcoco_unc", task="grounding", dataset="refcoco_unc")
+    assert find_prepared("data/refer", "grounding").name == "refer-refcoco_unc"
+    for name, complaint in (("x", "is damaged"), ("y", "has schema None"), ("z", "'other/1'")):
+        with pytest.raises(ValueError, match=complaint):
+            find_prepared(f"prepared/{name}", "grounding")

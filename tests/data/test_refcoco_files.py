@@ -220,5 +220,5 @@ def test_an_unknown_name():
 def test_a_reference_without_sentences_gives_no_rows():
     refs = [{**REFS[0], "sentences": []}]
     lists = [INSTANCES[kind] for kind in ("images", "annotations", "categories")]
-    splits, _ = join_refs(refs, *lists, Path("refs"), Path("instances"))
+    splits, *_ = join_refs(refs, *lists, Path("refs"), Path("instances"))
     assert splits == {"train": []}

@@ -47,6 +47,7 @@ def test_uniter(tmp_path, official):
     assert (found.dataset, found.layout) == ("refcoco_unc", "uniter")
     assert found.splits == {split: official.splits[split] for split in ("train", "val")}
     assert found.pictures == {42: "COCO_train2014_000000000042.jpg"}
+    assert found.sizes == {42: (40, 30)}
 
 
 def test_uniters_refcocog_is_umds_and_one_folder_is_enough(tmp_path):
@@ -107,6 +108,21 @@ def test_mdetr(tmp_path, official):
     [row] = found.splits["val"]
     assert (row["sentence_id"], row["ann_id"], row["category"]) == (2, 101, "cat")
     assert found.pictures == {42: "COCO_train2014_000000000042.jpg"}
+    assert found.sizes == {42: (40, 30)}
+
+
+def test_ids_that_two_files_of_mdetr_share_are_numbered_anew(tmp_path):
+    images = [{"id": n, "original_id": 43, "file_name": "43.jpg"} for n in (0, 1)]
+    boxes = [{"id": n, "image_id": n, "original_id": 9, "category_id": 1, "bbox": [0, 0, 9, 9]}
+             for n in (0, 1)]  # fmt: skip
+    for split, captions in (("testB", ["c", "d"]), ("testA", ["a", "b"]), ("val", ["e", "f"])):
+        named = [{**one, "caption": text} for one, text in zip(images, captions, strict=True)]
+        content = {"images": named, "annotations": boxes, "categories": [{"id": 1, "name": "x"}]}
+        write(tmp_path / f"finetune_refcoco_{split}.json", content)
+    found = read_expressions(tmp_path)
+    numbered = [(row["sentence_id"], row["expression"]) for row in found.of("test")]
+    assert numbered == [(2, "a"), (3, "b"), (4, "c"), (5, "d")]
+    assert [row["sentence_id"] for row in found.of("val")] == [0, 1]
 
 
 def test_mdetr_names_its_data_set(tmp_path):
@@ -152,6 +168,7 @@ def test_seqtr(tmp_path, official):
     assert [row["sentence_id"] for row in rows] == [0, 1, 2, 3, 4]
     assert [row["ref_id"] for row in rows] == [0, 0, 1, 2, 3]
     assert found.pictures[43] == "COCO_train2014_000000000043.jpg"
+    assert found.sizes == official.sizes == {42: (40, 30), 43: (40, 30)}
 
 
 def test_seqtr_in_a_folder_whose_name_tells_nothing(tmp_path):
@@ -182,6 +199,7 @@ def test_albef_and_x_vlm(tmp_path, official):
     assert read_expressions(tmp_path).layout == "refer"  # the official files are there as well
     found = read_expressions(tmp_path, layout="albef")
     assert (found.dataset, found.layout) == ("refcoco+_unc", "albef")
+    assert found.sizes == official.sizes
     assert said(found) == said(official)  # boxes and splits are the references'
     assert [row["sentence_id"] for row in found.splits["testB"]] == [3, 4]
     write(tmp_path / "refcoco+_val.json", [{"image": "x.jpg", "text": "a", "ref_id": 9}])

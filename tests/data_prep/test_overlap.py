@@ -68,6 +68,7 @@ def test_a_prepared_folder_without_the_shared_pictures(prepared, capsys):
     extra = [{**rows[0], "image_id": 43, "sentence_id": 90}]
     (prepared / "val.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows + extra))
     before[prepared / "val.jsonl"] = (prepared / "val.jsonl").read_bytes()
+    assert read_record(prepared)["pictures_shared_with_train"] == {"val": 1}
     seen = write("ids.json", [42])
     overlap.main([f"split={prepared}:val", f"against=[{seen}]", "filter=clean"])
     assert read_split(Path("clean"), "val") == extra
@@ -80,6 +81,9 @@ def test_a_prepared_folder_without_the_shared_pictures(prepared, capsys):
         "left_out_pictures": 1,
     }
     assert record["splits"]["val"]["sentences"] == 1
+    assert record["pictures_shared_with_train"] == {}  # 42 is gone from val
+    assert "official_counts" not in record
+    assert record["box_source"] == "annotated boxes"
     assert record["splits"]["val"]["oracle@0.5"] == 0  # the cat's box, in the man's picture
     assert {path: path.read_bytes() for path in before} == before  # nothing changed in place
     overlap.main([f"split={prepared}:val", f"against=[{seen}]", "filter=clean"])
@@ -117,6 +121,8 @@ def test_questions_and_captions_are_filtered_too(tiny_root, tmp_path, monkeypatc
         (["split=refer:unc", "against=[ids.json]", "filter=x"], "filter= needs a prepared folder"),
         (["split=prepared/refer-refcoco_unc:val", "against=[ids.json]", "filter=x"],
          "every picture of prepared/refer-refcoco_unc:val is in ids.json; nothing is left"),
+        (["split=prepared/refer-refcoco_unc:val", "against=[ids.json]", "overwrite=true",
+          "filter=prepared/../prepared/refer-refcoco_unc"], "is the folder that split= names"),
         (["split=prepared/refer-refcoco_unc:dev", "against=[ids.json]"], "no split 'dev'"),
     ],
 )  # fmt: skip
@@ -125,3 +131,22 @@ def test_errors_are_one_line_and_leave_nothing(prepared, capsys, words, message)
     assert run_command(main, ["prep", "overlap", *words]) == 2
     assert message in capsys.readouterr().err
     assert not Path("x").exists()
+
+
+def test_how_many_grids_are_left_is_counted_again(prepared):
+    dets = write("dets.json", [{"image_id": 43, "box": [0, 0, 7, 3], "score": 0.9}])
+    words = ["data.root=refer", "detector=detections", f"detector.boxes=[{dets}]", "output=d"]
+    refcoco.main(words)
+    assert read_record(Path("d"))["box_source"].endswith(
+        "dets.json (1 of 2 pictures: a grid instead)"
+    )
+    for split in ("train", "val"):
+        (Path("d") / f"{split}.jsonl").write_text(
+            "".join(
+                json.dumps({**row, "image_id": number}) + "\n"
+                for row in read_split(Path("d"), split)
+                for number in (42, 43)
+            )
+        )
+    overlap.main(["split=d", f"against=[{write('ids.json', [42])}]", "filter=clean"])
+    assert read_record(Path("clean"))["box_source"] == "detections: dets.json"

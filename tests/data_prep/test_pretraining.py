@@ -42,6 +42,7 @@ def test_everything_in_the_files_arrives(words, tiny_root, tmp_path, capsys):
         "test": 20,
     }
     assert record["detector"]["name"] == "detected"  # of the folder that the regions are from
+    assert record["box_source"].startswith("detections: detections_")
     official = json.loads((tiny_root.official / "annotations/captions_val2014.json").read_text())
     assert read_split(folder, "val") == [
         {"caption_id": one["id"], "image_id": one["image_id"], "caption": one["caption"]}
@@ -167,3 +168,16 @@ def test_a_caption_may_hold_any_line_separator(words, tiny_root, tmp_path):
     val = annotations / "captions_val2014.json"
     pretraining.main([*words, f"data.train_captions={changed}", f"data.val_captions={val}"])
     assert read_split(tmp_path / "p", "train")[0]["caption"] == said
+
+
+def test_where_a_file_is_named_none_is_looked_for(tmp_path):
+    (tmp_path / "val.json").touch()
+    (tmp_path / "captions_train2014.json").touch()
+    files = pretraining.CaptionFiles(root=str(tmp_path), val_captions=str(tmp_path / "val.json"))
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"no training captions named, and once a file is named none is looked for",
+    ):
+        pretraining.find_files(files)
+    files.val_captions = ""
+    assert set(pretraining.find_files(files)) == {"train"}

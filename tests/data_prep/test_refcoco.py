@@ -1,21 +1,27 @@
 """RefCOCO files -> prepared folder."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from data_prep import refcoco, regions
-from data_prep.refcoco import box_source, shared_pictures
+from data_prep.official import box_source
+from data_prep.refcoco import shared_pictures
 from tbkin.cli import main
 from tbkin.config import run_command
-from tbkin.data.features import RegionStore
+from tbkin.data.features import RegionStore, fingerprint, write_regions
 from tbkin.data.prepared import find_prepared, read_record, read_split
 from tbkin.detectors import DETECTORS
+from tests.conftest import place_regions
 from tests.data.refer_folder import INSTANCES, REFS, write_refer
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT.parent / "shared" / "data"
 REAL = SHARED / "real_mini"
 
 
@@ -66,11 +72,58 @@ def test_detections_and_what_they_cover(root, tmp_path, capsys):
     dets.write_text(json.dumps([{"image_id": 43, "box": [0, 0, 7, 3], "score": 0.9}]))
     refcoco.main([f"data.root={root}", "detector=detections", f"detector.boxes=[{dets}]"])
     record = read_record(Path("prepared/refer-refcoco_unc"))
-    assert record["box_source"] == "detections: res101_dets.json"
+    assert record["box_source"] == (
+        "detections: res101_dets.json (1 of 2 pictures: a grid instead)"
+    )
     oracles = {split: counts["oracle@0.5"] for split, counts in record["splits"].items()}
     assert oracles == {"train": 0.0, "val": 0.0, "testA": 1.0, "testB": 0.5}
-    assert record["pictures_with_a_grid_instead"] == 1
-    assert "1 pictures have no such boxes and got a grid instead" in capsys.readouterr().out
+    assert f"boxes: {record['box_source']}" in capsys.readouterr().out
+
+
+def test_detections_of_other_pictures_are_refused(root, tmp_path):
+    dets = tmp_path / "dets.json"
+    dets.write_text(json.dumps([{"image_id": 7, "box": [0, 0, 7, 3], "score": 0.9}]))
+    with pytest.raises(
+        ValueError, match=r"detections: dets\.json: no box in any of the 2 pictures.*overwrite=true"
+    ):
+        refcoco.main([f"data.root={root}", "detector=detections", f"detector.boxes=[{dets}]"])
+
+
+def test_pictures_of_another_size_are_refused(root):
+    path = root / "images" / "COCO_train2014_000000000043.jpg"
+    Image.new("RGB", (20, 15)).save(path)  # half of what instances.json says
+    with pytest.raises(
+        ValueError,
+        match=r"picture 43 \(COCO_train2014_000000000043\.jpg\) is 20 x 15 pixels, and the boxes "
+        r"of refcoco_unc are told in 40 x 30; resized",
+    ):
+        refcoco.main([f"data.root={root}", "detector=annotated"])
+    assert not Path("prepared/refer-refcoco_unc").exists()
+    Image.new("RGB", (30, 40)).save(path)
+    with pytest.raises(ValueError, match=r"30 x 40 .* 40 x 30; is one of them turned \(EXIF\)\?"):
+        refcoco.main([f"data.root={root}", "detector=grid", "overwrite=true"])
+    images = [{key: one[key] for key in ("id", "file_name")} for one in INSTANCES["images"]]
+    write_refer(root / "refcoco", instances={**INSTANCES, "images": images})  # sizes are not told
+    refcoco.main([f"data.root={root}", "detector=grid", "overwrite=true"])
+
+
+def test_two_processes_at_once(root):
+    words = [f"data.root={root}", "detector=annotated", "overwrite=true"]
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "data_prep", "refcoco", *words],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "RANK": rank, "WORLD_SIZE": "2"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in "01"  # the second has no share: one shard holds both pictures
+    ]
+    said = [job.communicate(timeout=120)[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], said
+    assert "boxes: annotated boxes" in said[0]
+    assert [path.name for path in Path("prepared").iterdir()] == ["refer-refcoco_unc"]
+    assert len(RegionStore(Path("prepared/refer-refcoco_unc/regions"))) == 2
 
 
 def test_a_data_set_without_published_numbers_cannot_be_official(root):
@@ -161,7 +214,9 @@ def test_errors_are_one_line_and_leave_nothing(root, capsys, words, message):
     assert not Path("prepared").exists() or not list(Path("prepared").iterdir())
 
 
-def test_box_sources():
+def test_box_sources(tmp_path):
+    write_regions(tmp_path, [place_regions()], fingerprint("", "", ""))
+    store = RegionStore(tmp_path)
     settings = {"boxes": ["/a/b.json"], "features": "/f/x.tsv", "model": "/m/yolox.onnx"}
     settings |= {"rows": 6, "columns": 5}
     expected = {
@@ -173,7 +228,8 @@ def test_box_sources():
         "huggingface": "region detector: huggingface yolox.onnx",
         "grid": "grid: 6 x 5 cells",
     }
-    assert {name: box_source({"name": name, **settings}) for name in expected} == expected
+    found = {name: box_source({"name": name, **settings}, store, [7]) for name in expected}
+    assert found == expected
     assert set(expected) == set(DETECTORS)
 
 
@@ -184,7 +240,7 @@ def test_pictures_shared_with_train():
     }
 
 
-def test_the_tiny_world(tiny_root, tmp_path):
+def test_the_tiny_world(tiny_root, tmp_path, capsys):
     refcoco.main([f"data.root={tiny_root.official}", "detector=detected", f"output={tmp_path}/p"])
     record = read_record(tmp_path / "p")
     assert record["dataset"] == "refcoco_unc"
@@ -195,6 +251,7 @@ def test_the_tiny_world(tiny_root, tmp_path):
         "testB": 2,
     }
     assert record["box_source"].startswith("detections: detections_")
+    assert "published" not in capsys.readouterr().err  # nobody published numbers of it
     assert 0.8 < record["splits"]["train"]["oracle@0.5"] <= 1
 
 

@@ -1,13 +1,21 @@
 """Pictures -> region store."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from data_prep import regions
+from tbkin.data import features
 from tbkin.data.features import RegionStore
+from tbkin.detectors import DetectorSettings
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -101,7 +109,8 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path, monkeypatch):
     assert len(opened) == 8 + 7  # the first five are not read again
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "s"]
     names = sorted(path.name for path in (tmp_path / "s").iterdir())
-    assert names == ["manifest.json", *(f"shard-0000{n}.safetensors" for n in range(3))]
+    shards = [f"shard-0000{n}.safetensors" for n in range(3)]
+    assert names == ["manifest.json", "settings.json", *shards]
     store = RegionStore(tmp_path / "s")
     assert sorted(store.places, key=int) == [str(n) for n in range(12)]
     for number in range(12):
@@ -133,6 +142,100 @@ def test_processes_share_the_pictures(tmp_path, monkeypatch, capsys):
     assert len(RegionStore(tmp_path / "s")) == 12
 
 
+def stored(folder):
+    """Every file of a store."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("moment", ["before it reads", "before it writes", "before it moves"])
+def test_of_two_processes_that_join_at_once_one_succeeds(moment, tmp_path, monkeypatch, capsys):
+    many(tmp_path / "pictures", 3)
+    words = [f"images={tmp_path / 'pictures'}", f"output={tmp_path / 's'}"]
+    write_manifest, write_json = regions.write_manifest, features.write_json
+    before = {}
+
+    def other_process():
+        """Joins while the one that wrote the only shard is about to."""
+        with monkeypatch.context() as patch:
+            patch.setattr(regions, "write_manifest", write_manifest)
+            patch.setattr(features, "write_json", write_json)
+            patch.setenv("RANK", "1")
+            regions.main(words)
+        before.update(stored(tmp_path / "s"))
+
+    def overtaken(folder, shards, mark):
+        if moment == "before it reads":
+            other_process()
+        if moment == "before it writes":
+            json_of = lambda *words: (other_process(), write_json(*words))  # noqa: E731
+            monkeypatch.setattr(features, "write_json", json_of)
+        count = write_manifest(folder, shards, mark)
+        if moment == "before it moves":
+            other_process()
+        return count
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(regions, "write_manifest", overtaken)
+    paths = regions.find_pictures([tmp_path / "pictures"], "auto")
+    assert regions.extract(paths, DetectorSettings(), tmp_path / "s") is None
+    assert stored(tmp_path / "s") == before
+    assert len(RegionStore(tmp_path / "s")) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "s"]
+    assert "regions of 3 pictures" in capsys.readouterr().out
+
+
+def test_a_finished_store_is_taken_if_its_settings_are_the_same(tmp_path, monkeypatch):
+    many(tmp_path / "pictures", 3)
+    paths = regions.find_pictures([tmp_path / "pictures"], "auto")
+    assert regions.extract(paths, DetectorSettings(), tmp_path / "s") == 3
+    before = stored(tmp_path / "s")
+    monkeypatch.setattr(regions, "write_shards", lambda *_, **__: 1 / 0)
+    assert regions.extract(paths, DetectorSettings(), tmp_path / "s") == 3
+    with pytest.raises(ValueError, match=r"s was begun with other settings \(fingerprint: .*2x6"):
+        regions.extract(paths, DetectorSettings(rows=2), tmp_path / "s")
+    with pytest.raises(ValueError, match=r"other settings \(pictures: begun with 3, now 2"):
+        regions.extract(dict(list(paths.items())[:2]), DetectorSettings(), tmp_path / "s")
+    monkeypatch.setenv("WORLD_SIZE", "2")  # of several processes the first goes on
+    assert regions.extract(paths, DetectorSettings(), tmp_path / "s") == 3
+    monkeypatch.setenv("RANK", "1")
+    assert regions.extract(paths, DetectorSettings(), tmp_path / "s") is None
+    assert stored(tmp_path / "s") == before
+    with pytest.raises(ZeroDivisionError):
+        regions.extract(paths, DetectorSettings(rows=2), tmp_path / "s", overwrite=True)
+
+
+def test_two_real_processes_at_once(tmp_path):
+    many(tmp_path / "pictures", 4)
+    words = [f"images={tmp_path / 'pictures'}", f"output={tmp_path / 's'}", "overwrite=true"]
+    # Shards of one picture, so that both have a share.
+    code = "import sys; from data_prep import regions; regions.IMAGES_A_SHARD = 1; "
+    code += "regions.main(sys.argv[1:])"
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *words],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "RANK": rank, "WORLD_SIZE": "2"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    said = [job.communicate(timeout=120)[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], said
+    assert "".join(said).count("regions of 4 pictures") == 1
+    assert set(RegionStore(tmp_path / "s").places) == {"0", "1", "2", "3"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "s"]
+
+
+def test_only_a_step_that_can_skip_pictures_says_so(tmp_path):
+    many(tmp_path / "pictures", 2)
+    (tmp_path / "pictures" / "1.png").write_bytes(b"not a picture")
+    paths = regions.find_pictures([tmp_path / "pictures"], "auto")
+    with pytest.raises(ValueError, match=r"kept: mend the file, and start the same .* again\.$"):
+        regions.extract(paths, DetectorSettings(), tmp_path / "s")
+
+
 def test_a_file_that_is_no_picture(tmp_path, capsys):
     many(tmp_path / "pictures", 3)
     (tmp_path / "pictures" / "1.png").write_bytes(b"not a picture")
@@ -156,12 +259,12 @@ def test_unlisted_pictures_get_a_grid_or_an_error(pictures, tmp_path, capsys):
     boxes.write_text(json.dumps(content))
     words = [f"images={pictures}", "ids=number", "detector=annotated", f"detector.boxes=[{boxes}]"]
     regions.main([*words, f"output={tmp_path / 'a'}"])
-    assert "1 of 2 pictures have no annotated boxes" in capsys.readouterr().err
+    assert "1 of 2 pictures are not in the detector's files" in capsys.readouterr().err
     store = RegionStore(tmp_path / "a")
     assert store["42"].labels == ["dog"]
     assert store["42"].boxes.tolist() == [[10, 10, 30, 30]]
     assert len(store["7"]) == 36
-    with pytest.raises(LookupError, match="no annotated boxes for image 7"):
+    with pytest.raises(LookupError, match="no boxes for image 7"):
         regions.main([*words, f"output={tmp_path / 'b'}", "detector.missing=error"])
     assert not (tmp_path / "b").exists()
 

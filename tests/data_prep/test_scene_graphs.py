@@ -223,6 +223,17 @@ def test_processes_share_the_captions(world, monkeypatch, capsys):
     assert run(world) == expected
 
 
+def test_a_process_that_is_late_leaves_what_others_finished(world):
+    run(world)
+    before = (world / "graphs.jsonl").read_bytes()
+    config = data_prep.scene_graphs.SceneGraphsConfig(
+        regions=str(world / "store"), output=str(world / "graphs.jsonl")
+    )
+    assert data_prep.scene_graphs.build(config, world / "graphs.jsonl", None) is None
+    assert (world / "graphs.jsonl").read_bytes() == before
+    assert not (world / "graphs.jsonl.parts").exists()
+
+
 def test_joining_leaves_nothing_half_written(tmp_path):
     (tmp_path / "a").write_text("1\n")
     with pytest.raises(FileNotFoundError):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from data_prep import vqa
+from data_prep import regions, vqa
 from tbkin import evaluation, train
 from tbkin.config import TrainConfig, load_config
 from tbkin.data.features import RegionStore
@@ -84,7 +84,12 @@ def prepare(tiny_root, folder, *words):
 
 
 def test_numbers_that_are_not_the_published_ones_are_said_and_recorded(tiny_root, tmp_path, capsys):
-    record = prepare(tiny_root, tmp_path / "p", "min_answer_count=2")
+    prepare(tiny_root, tmp_path / "tiny", "min_answer_count=2")
+    assert "note: not the published" not in capsys.readouterr().err  # nobody published a tiny world
+    root = tmp_path / "mine"
+    shutil.copytree(tiny_root.official, root)
+    (root / "tiny.json").unlink()
+    record = prepare(tiny_root, tmp_path / "p", f"data.root={root}", "min_answer_count=2")
     train = record["splits"]["train"]["questions"]
     counts = record["official_counts"]
     assert counts["train_questions"] == {"found": train, "published": 443_757}
@@ -195,7 +200,9 @@ def test_gqa_trains(tiny_root, tmp_path):
     assert all(row["answers"] == [answers[row["question_id"]]] * 10 for row in rows)
     words = [f"data.root={prepared}", f"output_dir={tmp_path / 'm'}", "data.parser=word_rules"]
     run = train.train(load_config(TrainConfig, [*words, "epochs=1"]))
-    assert 0 <= run["best"]["vqa_accuracy"] <= 1
+    right = run["best"]["vqa_accuracy"] * len(read_split(prepared, "val"))
+    assert right == pytest.approx(round(right))  # an answer is right or wrong, nothing between
+    assert right > 0
 
 
 @pytest.mark.parametrize("name", ["vqa", "rosita_vqa"])
@@ -260,3 +267,99 @@ def test_real_pictures_and_official_files_go_through(detector, tmp_path, capsys)
     printed = capsys.readouterr().out
     assert "overall" in printed
     assert "baseline" in printed
+
+
+def test_the_boxes_are_told_in_words(tiny_root, tmp_path):
+    assert prepare(tiny_root, tmp_path / "p")["box_source"] == "grid: 6 x 6 cells"
+    record = json.loads((tiny_root.prepared / "dataset.json").read_text())
+    assert record["box_source"].startswith("detections: detections_")
+
+
+def test_what_stops_after_the_regions_does_not_lose_them(tiny_root, tmp_path, monkeypatch):
+    output = tmp_path / "p"
+
+    def stopped(files):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vqa, "files_record", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tiny_root, output)
+    monkeypatch.undo()
+    assert [path.name for path in tmp_path.iterdir()] == ["p.regions"]
+    monkeypatch.setattr(regions, "write_shards", lambda *_, **__: 1 / 0)
+    with pytest.raises(ValueError, match=r"p\.regions was begun with other settings"):
+        prepare(tiny_root, output, "detector.rows=2")
+    prepare(tiny_root, output)
+    assert len(RegionStore(output / "regions")) == 40
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+def test_ok_vqa_which_chooses_no_answer(tiny_root, tmp_path):
+    """As OK-VQA's files: no multiple_choice_answer; the commonest of the ten stands for it."""
+    contents = {}
+    for split in ("train", "val"):
+        contents[f"{split}_questions"] = {"questions": official(tiny_root, split, "questions")}
+        rows = [dict(row) for row in official(tiny_root, split, "annotations")]
+        for row in rows:
+            chosen = row.pop("multiple_choice_answer")
+            told = [chosen] * 6 + ["other"] * 4
+            row["answers"] = [{"answer": one, "answer_id": n} for n, one in enumerate(told, 1)]
+        contents[f"{split}_annotations"] = {"annotations": rows}
+    words = given(tmp_path, contents)
+    images = f"data.images=[{tiny_root.official / 'images'}]"
+    vqa.main([*words, images, f"output={tmp_path / 'p'}", "min_answer_count=2", "detector=grid"])
+    expected = (tiny_root.prepared / "answers.json").read_text()  # of what VQA 2.0 chooses
+    assert (tmp_path / "p" / "answers.json").read_text() == expected
+
+
+@pytest.mark.parametrize(
+    ("gone", "complaint"),
+    [
+        ("val_annotations", r"no val annotations named, and once a file is named none is looked "
+         r"for.*data\.val_questions=FILE data\.val_annotations=FILE; without both"),
+        ("val_questions", r"no val questions named"),
+        ("train_questions", r"no train questions named"),
+        ("train_annotations", r"no train annotations named"),
+    ],
+)  # fmt: skip
+def test_questions_and_annotations_go_together(tmp_path, gone, complaint):
+    kinds = ("questions", "annotations")
+    keys = [f"{split}_{kind}" for split in ("train", "val") for kind in kinds]
+    files = vqa.VQAFiles(root=str(tmp_path))
+    for key in [*keys, "test_questions"]:
+        (tmp_path / key).touch()
+        setattr(files, key, "" if key == gone else str(tmp_path / key))
+    with pytest.raises(FileNotFoundError, match=complaint):
+        vqa.find_files(files)
+    setattr(files, gone, str(tmp_path / gone))
+    assert set(vqa.find_files(files)) == {*keys, "test_questions"}  # which need no answers
+
+
+def test_an_official_file_without_its_other_half(tmp_path):
+    for split, kind in (("train", "questions"), ("train", "annotations"), ("val", "questions")):
+        (tmp_path / OFFICIAL[kind].format(split)).touch()
+    looked = r"looked for v2_mscoco_val2014_annotations\.json there and one folder down"
+    with pytest.raises(FileNotFoundError, match=rf"no val annotations in .*: {looked}"):
+        vqa.find_files(vqa.VQAFiles(root=str(tmp_path)))
+
+
+def test_answers_that_no_label_spells_are_told(capsys):
+    rows = [{"answers": ["t-shirt"] * 10}, {"answers": ["hat"] * 10}, {"answers": ["2-3"] * 10}]
+    vqa.tell_unreachable({"train": rows, "val": rows}, ["t shirt", "hat"])
+    vqa.tell_unreachable({"val": [{"answers": ["t-shirt", "T-shirt"]}]}, ["t shirt"])  # normalised
+    assert capsys.readouterr().err.splitlines() == [
+        "note: to 1 of 3 questions of val all annotators gave one answer that is learned in "
+        "another spelling (first: 't-shirt' as 't shirt'): rule=official scores it 0, letter by "
+        "letter; rule=mmf compares what is normalised."
+    ]
+
+
+def test_a_folder_of_another_root_of_the_same_name(tiny_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for parent in ("a", "b"):
+        shutil.copytree(tiny_root.official, tmp_path / parent / "vqa")
+    vqa.main(["data.root=a/vqa", "detector=grid"])
+    with pytest.raises(
+        ValueError, match=r"prepared/vqa was prepared from /.*/a/vqa, not from b/vqa"
+    ):
+        vqa.main(["data.root=b/vqa", "detector=grid"])

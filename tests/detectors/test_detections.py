@@ -56,7 +56,7 @@ def test_albefs_lists_of_boxes(write):
     assert regions.boxes.tolist() == [[1, 2, 4, 6], [0, 0, 2, 2]]
     assert regions.labels == ["", ""]
     assert Detections(path).policy == "detections dets.json"
-    with pytest.raises(LookupError, match=r"no annotated boxes for image 5 in .*dets\.json"):
+    with pytest.raises(LookupError, match=r"no boxes for image 5 in .*dets\.json"):
         Detections(path)(PICTURE, "5")
 
 

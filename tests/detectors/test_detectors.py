@@ -138,7 +138,7 @@ def test_a_picture_is_found_by_its_file_name_before_its_id(coco):
         "frames/0005": 1, "0005": 1, "5": 1, "1": 2, "garden": 3, "elsewhere/garden": 3
     }  # fmt: skip
     assert detector(PICTURE, "3").boxes[0, 2] == 3  # a name without number: the id counts
-    with pytest.raises(LookupError, match="no annotated boxes for image 2"):
+    with pytest.raises(LookupError, match="no boxes for image 2"):
         detector(PICTURE, "2")  # an id, but the picture of that id is number 1 by name
 
 

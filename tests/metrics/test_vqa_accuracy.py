@@ -12,6 +12,7 @@ from tbkin.metrics.vqa_accuracy import (
     RULES,
     VQAAccuracy,
     baselines,
+    main_answer,
     question_accuracy,
     score_predictions,
 )
@@ -285,6 +286,14 @@ def test_baselines_without_a_chosen_answer_and_with_ties():
     assert result["majority_answer"]["answer"] == "3"
     # By type: "is the" ties at no / yes -> "no": 0 and 1; "3": 1; "dog": 1.
     assert result["per_question_type"]["overall"] == pytest.approx(75.0)
+
+
+def test_the_answer_that_stands_for_a_question():
+    answers = ["T-shirt", "hat", "t-shirt", "a hat", "t shirt"]
+    assert main_answer({"multiple_choice_answer": "A Hat", "answers": answers}) == "A Hat"
+    for missing in ({}, {"multiple_choice_answer": ""}, {"multiple_choice_answer": None}):
+        assert main_answer({**missing, "answers": answers}) == "T-shirt"  # three, as spelled first
+    assert main_answer({"answers": ["b", "a"]}) == "a"  # a tie
 
 
 def test_baselines_need_training_questions():
