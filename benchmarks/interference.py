@@ -51,7 +51,7 @@ import torch
 from interference_report import plot, summarize, table
 
 from data_prep import tiny, vqa
-from tbkin.config import help_text, load_config, run_command, setting
+from tbkin.config import load_config, run_command, setting
 from tbkin.evaluation import EvalConfig, EvalData, evaluate_checkpoint
 from tbkin.files import write_json, write_text
 from tbkin.train import main as train
@@ -138,10 +138,7 @@ class Job:
 
 def main(arguments: list[str]) -> None:
     """Run what is missing, then print and write."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, InterferenceConfig) + "\n")
-        return
-    config = load_config(InterferenceConfig, arguments)
+    config = load_config(InterferenceConfig, arguments, __doc__)
     check_settings(config)
     torch.set_num_threads(1)
     stages = plan(config)

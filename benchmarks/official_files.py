@@ -17,7 +17,7 @@ from typing import Any
 
 import data_prep.refcoco
 import data_prep.vqa
-from tbkin.config import help_text, load_config, run_command, setting
+from tbkin.config import load_config, run_command, setting
 from tbkin.evaluation import EvalConfig, EvalData, evaluate_checkpoint
 from tbkin.files import write_json
 from tbkin.train import main as train
@@ -50,10 +50,7 @@ class OfficialFilesConfig:
 
 def main(arguments: list[str]) -> None:
     """Prepare, train, score, print."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, OfficialFilesConfig) + "\n")
-        return
-    config = load_config(OfficialFilesConfig, arguments)
+    config = load_config(OfficialFilesConfig, arguments, __doc__)
     rows = []
     for name, detector in detectors(config).items():
         rows += grounding_rows(config, name, detector)

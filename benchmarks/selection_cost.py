@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tbkin.config import help_text, load_config, run_command, setting
+from tbkin.config import load_config, run_command, setting
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.modeling_tbkin import TBKINModel
 
@@ -71,10 +71,7 @@ class CostConfig:
 
 def main(arguments: list[str]) -> None:
     """Measure and print."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, CostConfig) + "\n")
-        return
-    config = load_config(CostConfig, arguments)
+    config = load_config(CostConfig, arguments, __doc__)
     if config.threads:
         torch.set_num_threads(config.threads)
     result = {

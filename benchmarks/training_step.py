@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tbkin.config import OptimConfig, help_text, load_config, run_command, setting
+from tbkin.config import OptimConfig, load_config, run_command, setting
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.heads import TBKINForQuestionAnswering
 from tbkin.optimization import build_optimizer
@@ -57,10 +57,7 @@ class StepConfig:
 
 def main(arguments: list[str]) -> None:
     """Measure and print."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, StepConfig) + "\n")
-        return
-    config = load_config(StepConfig, arguments)
+    config = load_config(StepConfig, arguments, __doc__)
     if config.threads:
         torch.set_num_threads(config.threads)
     result = measure(config)

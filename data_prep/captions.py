@@ -24,7 +24,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep.regions import make_way
-from tbkin.config import choose, help_text, load_config, setting
+from tbkin.config import choose, load_config, setting
 from tbkin.data.caption_graphs import (
     CAPTION,
     DELIMITERS,
@@ -88,10 +88,7 @@ class Counts:
 
 def main(arguments: list[str]) -> None:
     """Parse the settings and write the graphs."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, CaptionsConfig) + "\n")
-        return
-    config = load_config(CaptionsConfig, arguments)
+    config = load_config(CaptionsConfig, arguments, __doc__)
     source, output = Path(config.input), Path(config.output)
     rows = read_input(source, config.column, graphs=config.parser == GOLD)
     first = next(rows, None)  # so that a file of another kind fails before a parser is loaded

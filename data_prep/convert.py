@@ -26,7 +26,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tbkin.config import choose, help_text, load_config, setting
+from tbkin.config import choose, load_config, setting
 from tbkin.graphs.interchange import WRITERS, read_graphs, write_graphs
 from tbkin.graphs.scene_graph import SceneGraph
 
@@ -52,10 +52,7 @@ class ConvertConfig:
 
 def main(arguments: list[str]) -> None:
     """Parse the settings, convert, and say what came of it."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, ConvertConfig) + "\n")
-        return
-    config = load_config(ConvertConfig, [_long(word) for word in arguments])
+    config = load_config(ConvertConfig, [_long(word) for word in arguments], __doc__)
     if not config.input or not config.output:
         raise ValueError("tbkin prep convert needs input=PATH and output=PATH.")
     source, target = Path(config.input), Path(config.output)

@@ -8,7 +8,6 @@ processor's tokenizer. task=vqa and others choose another head, which is new.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from transformers import BertTokenizerFast
 
 from data_prep.convert_rosita import build_processor, check_inputs, read_answers, write_model
 from data_prep.regions import make_way
-from tbkin.config import help_text, load_config, setting
+from tbkin.config import load_config, setting
 from tbkin.model.convert_bert import convert_bert
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt")
@@ -48,10 +47,7 @@ class ConvertBertConfig:
 
 def main(arguments: list[str]) -> None:
     """Convert one folder."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, ConvertBertConfig) + "\n")
-        return
-    config = load_config(ConvertBertConfig, [_long(word) for word in arguments])
+    config = load_config(ConvertBertConfig, [_long(word) for word in arguments], __doc__)
     if not config.checkpoint or not config.output:
         raise ValueError("tbkin prep convert_bert needs model=DIR and output=DIR.")
     folder, output = Path(config.checkpoint), Path(config.output)

@@ -32,7 +32,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from data_prep.regions import make_way
-from tbkin.config import help_text, load_config, setting
+from tbkin.config import load_config, setting
 from tbkin.data.processing_tbkin import ROSITA_CLEANING, SPECIAL_TOKENS, TBKINProcessor
 from tbkin.files import new_folder
 from tbkin.model.convert_rosita import Conversion, convert_rosita, read_checkpoint
@@ -62,10 +62,7 @@ class ConvertRositaConfig:
 
 def main(arguments: list[str]) -> None:
     """Convert one checkpoint."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, ConvertRositaConfig) + "\n")
-        return
-    config = load_config(ConvertRositaConfig, arguments)
+    config = load_config(ConvertRositaConfig, arguments, __doc__)
     if not config.checkpoint or not config.output:
         raise ValueError("tbkin prep convert_rosita needs checkpoint=FILE and output=DIR.")
     output = Path(config.output)

@@ -21,7 +21,7 @@ from pathlib import Path
 from PIL import Image
 
 from data_prep.regions import find_pictures, make_way
-from tbkin.config import help_text, load_config, setting
+from tbkin.config import load_config, setting
 from tbkin.detectors.pixels import open_picture
 from tbkin.graphs.scene_graph import SceneGraph, read_scene_graphs
 from tbkin.visualize import check_drawing_path, check_picture, write_drawing
@@ -59,10 +59,7 @@ class DrawConfig:
 
 def main(arguments: list[str]) -> None:
     """Draw the graphs that the settings choose."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, DrawConfig) + "\n")
-        return
-    config = load_config(DrawConfig, arguments)
+    config = load_config(DrawConfig, arguments, __doc__)
     if not config.graph or not config.output:
         raise ValueError("tbkin prep draw needs graph=FILE.jsonl and output=x.html, .svg or .png.")
     output = Path(config.output)

@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep.regions import make_way
-from tbkin.config import help_text, load_config, setting
+from tbkin.config import load_config, setting
 from tbkin.data.caption_graphs import GRAPH, CaptionRow
 from tbkin.data.captions import read_captions
 from tbkin.graphs.facts import graph_of_facts
@@ -47,10 +47,7 @@ class KnowledgeConfig:
 
 def main(arguments: list[str]) -> None:
     """Count and write."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, KnowledgeConfig) + "\n")
-        return
-    config = load_config(KnowledgeConfig, one_or_more(arguments, "captions"))
+    config = load_config(KnowledgeConfig, one_or_more(arguments, "captions"), __doc__)
     if not config.captions or not config.output:
         raise ValueError("tbkin prep knowledge needs captions=FILE and output=FILE.json.")
     output = Path(config.output)

@@ -28,7 +28,7 @@ from typing import Any
 from data_prep.official import box_source, link_folder
 from data_prep.refcoco import counts_of, shared_pictures
 from data_prep.regions import make_way
-from tbkin.config import help_text, load_config, setting
+from tbkin.config import load_config, setting
 from tbkin.data.features import RegionStore
 from tbkin.data.picture_ids import PictureIds, read_picture_ids
 from tbkin.data.prepared import read_record, read_split
@@ -49,10 +49,7 @@ class OverlapConfig:
 
 def main(arguments: list[str]) -> None:
     """Parse the settings, compare, and write what was asked for."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, OverlapConfig) + "\n")
-        return
-    config = load_config(OverlapConfig, arguments)
+    config = load_config(OverlapConfig, arguments, __doc__)
     if not config.split or not config.against:
         raise ValueError("tbkin prep overlap needs split=PATH and against=[PATH,…].")
     split = read_picture_ids(config.split)

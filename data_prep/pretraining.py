@@ -28,7 +28,7 @@ from data_prep.official import (
     with_boxes,
 )
 from data_prep.regions import extract, make_way
-from tbkin.config import help_text, load_config, setting
+from tbkin.config import load_config, setting
 from tbkin.data.captions import image_names, read_captions
 from tbkin.data.extraction import fingerprint_of
 from tbkin.data.features import RegionStore
@@ -84,10 +84,7 @@ class PretrainingConfig:
 
 def main(arguments: list[str]) -> None:
     """Parse the settings and prepare."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, PretrainingConfig) + "\n")
-        return
-    config = load_config(PretrainingConfig, short_detector(arguments))
+    config = load_config(PretrainingConfig, short_detector(arguments), __doc__)
     named = any(value for key, value in asdict(config.data).items() if key != "root")
     if not config.data.root and not named:
         raise ValueError("tbkin prep pretraining needs data.root=DIR, or each file by its own key.")

@@ -36,7 +36,7 @@ from data_prep.official import Row, box_source, is_tiny, link_folder, pictures_n
 from data_prep.pretraining import check_detector, check_regions
 from data_prep.regions import extract, make_way
 from tbkin.boxes import box_iou
-from tbkin.config import help_text, load_config, setting
+from tbkin.config import load_config, setting
 from tbkin.data.features import RegionStore
 from tbkin.data.prepared import SCHEMA, default_output, read_record, resolved
 from tbkin.data.refcoco_files import MEND, Expressions
@@ -75,10 +75,7 @@ class RefCOCOConfig:
 
 def main(arguments: list[str]) -> None:
     """Parse the settings and prepare."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, RefCOCOConfig) + "\n")
-        return
-    config = load_config(RefCOCOConfig, short_detector(arguments))
+    config = load_config(RefCOCOConfig, short_detector(arguments), __doc__)
     root = config.data.root
     if not root:
         raise ValueError("tbkin prep refcoco needs data.root=DIR.")

@@ -22,7 +22,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from tbkin.config import help_text, load_config, setting
+from tbkin.config import load_config, setting
 from tbkin.data.extraction import fingerprint_of, regions_of
 from tbkin.data.features import IMAGES_A_SHARD, RegionStore, write_manifest, write_shard
 from tbkin.data.prepared import check_root
@@ -58,10 +58,7 @@ class RegionsConfig:
 
 def main(arguments: list[str]) -> None:
     """Parse the settings and write the store."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, RegionsConfig) + "\n")
-        return
-    config = load_config(RegionsConfig, short_detector(arguments))
+    config = load_config(RegionsConfig, short_detector(arguments), __doc__)
     if not config.images or not config.output:
         raise ValueError("tbkin prep regions needs images=DIR and output=DIR.")
     output = Path(config.output)

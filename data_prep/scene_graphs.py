@@ -30,7 +30,7 @@ from typing import Literal
 
 from data_prep.knowledge import with_graphs
 from data_prep.regions import make_way
-from tbkin.config import help_text, load_config, setting
+from tbkin.config import load_config, setting
 from tbkin.data.caption_graphs import CaptionRow, write_graph_lines
 from tbkin.data.captions import image_in, image_names, read_captions
 from tbkin.data.features import RegionStore
@@ -66,10 +66,7 @@ class SceneGraphsConfig:
 
 def main(arguments: list[str]) -> None:
     """Build and write the graphs."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, SceneGraphsConfig) + "\n")
-        return
-    config = load_config(SceneGraphsConfig, arguments)
+    config = load_config(SceneGraphsConfig, arguments, __doc__)
     if not config.regions or not config.output:
         raise ValueError("tbkin prep scene_graphs needs regions=STORE and output=FILE.jsonl.")
     output = Path(config.output)

@@ -30,7 +30,7 @@ from data_prep.tiny_questions import (
     write_questions,
 )
 from data_prep.tiny_scenes import SPLITS, draw_scene, generator, paint
-from tbkin.config import help_text, load_config, setting
+from tbkin.config import load_config, setting
 from tbkin.files import new_folder
 
 SCHEMA = "tbkin.tiny/1"
@@ -79,10 +79,7 @@ class TinyConfig:
 
 def main(arguments: list[str]) -> None:
     """Run the step with command-line words."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, TinyConfig) + "\n")
-        return
-    config = load_config(TinyConfig, arguments)
+    config = load_config(TinyConfig, arguments, __doc__)
     output = Path(config.output)
     settings = dataclasses.asdict(config)
     for name in ("output", "overwrite"):

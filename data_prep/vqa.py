@@ -27,7 +27,7 @@ from data_prep.official import (
 )
 from data_prep.regions import extract, make_way
 from tbkin.answers import build_answer_vocabulary, normalize_answer
-from tbkin.config import help_text, load_config, setting
+from tbkin.config import load_config, setting
 from tbkin.data.features import RegionStore
 from tbkin.data.prepared import SCHEMA, default_output, resolved
 from tbkin.data.vqa_files import (
@@ -88,10 +88,7 @@ class VQAConfig:
 
 def main(arguments: list[str]) -> None:
     """Parse the settings and prepare."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, VQAConfig) + "\n")
-        return
-    config = load_config(VQAConfig, short_detector(arguments))
+    config = load_config(VQAConfig, short_detector(arguments), __doc__)
     named = any(value for key, value in asdict(config.data).items() if key != "root")
     if not config.data.root and not named:
         raise ValueError("tbkin prep vqa needs data.root=DIR, or each file by its own key.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -35,17 +36,26 @@ def choose(table: Mapping[str, T], name: str, kind: str) -> T:
     return table[name]
 
 
-def load_config(schema: type[T], arguments: list[str]) -> T:
+class HelpAsked(Exception):  # noqa: N818 - nothing is wrong
+    """Somebody wrote ``--help``; the message is what to print."""
+
+
+def load_config(schema: type[T], arguments: list[str], doc: str | None = None) -> T:
     """Build ``schema`` from command-line words.
 
     Args:
         schema: a dataclass; its defaults come first, its ``__post_init__`` checks the result.
         arguments: bare words are YAML files, merged in order; ``key=value`` words override them.
 
+        doc: what the command does; with it, ``--help`` and ``-h`` are understood.
+
     Raises:
         ValueError: unknown key, wrong type, or a value out of range.
         FileNotFoundError: a YAML file that is not there.
+        HelpAsked: what :func:`run_command` prints.
     """
+    if doc is not None and not {"--help", "-h"}.isdisjoint(arguments):
+        raise HelpAsked(help_text(doc, schema))
     overrides = [word for word in arguments if "=" in word]
     files = [word for word in arguments if "=" not in word]
     config = OmegaConf.structured(schema)
@@ -125,17 +135,21 @@ def describe(schema: type) -> str:
 
 def help_text(doc: str | None, schema: type) -> str:
     """What a command prints for ``--help``: its docstring and its settings."""
-    what = (doc or "").strip()
+    what = inspect.cleandoc(doc or "")
     return f"{what}\n\nSettings (key=value, or a YAML file of them):\n{describe(schema)}"
 
 
 def run_command(main: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
     """Run a command; a user's mistake becomes one line on stderr and exit code 2.
 
+    A command that is asked for help prints it instead.
+
     ``TBKIN_TRACEBACK=1`` shows where the error came from.
     """
     try:
         main(sys.argv[1:] if arguments is None else arguments)
+    except HelpAsked as asked:
+        sys.stdout.write(f"{asked}\n")
     except (KeyError, IndexError):  # our own mistakes, although they are LookupErrors
         raise
     except (ValueError, LookupError, OSError, ImportError) as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep import refcoco, tiny, vqa
-from tbkin.config import help_text, load_config, setting
+from tbkin.config import load_config, setting
 from tbkin.demo_evidence import answers_shown, boxes_shown
 from tbkin.evaluation import EvalConfig, EvalData, evaluate_checkpoint
 from tbkin.files import write_json
@@ -50,10 +50,7 @@ class DemoConfig:
 
 def main(arguments: list[str]) -> None:
     """Walk the road."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, DemoConfig) + "\n")
-        return
-    config = load_config(DemoConfig, arguments)
+    config = load_config(DemoConfig, arguments, __doc__)
     began = time.monotonic()
     output = Path(config.output)
     world, worse = output / f"world-{config.seed}", output / f"world-{config.seed}-worse-detector"

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from accelerate import Accelerator
 from transformers.utils.logging import disable_progress_bar
 
-from tbkin.config import choose, help_text, load_config, setting
+from tbkin.config import choose, load_config, setting
 from tbkin.data.collate import Collator
 from tbkin.data.prepared import find_prepared, read_record
 from tbkin.data.processing_tbkin import TBKINProcessor
@@ -86,10 +86,7 @@ class EvalConfig:
 
 def main(arguments: list[str]) -> None:
     """Evaluate a checkpoint, write what came out, print the score."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, EvalConfig) + "\n")
-        return
-    config = load_config(EvalConfig, arguments)
+    config = load_config(EvalConfig, arguments, __doc__)
     report = evaluate_checkpoint(config)
     if report is None:  # not the first process
         return

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tbkin.config import help_text, load_config, run_command, setting
+from tbkin.config import load_config, run_command, setting
 from tbkin.detectors import DetectorSettings, build_detector, short_detector
 from tbkin.detectors.pixels import open_picture
 from tbkin.detectors.precomputed import image_number
@@ -45,10 +45,7 @@ class GraphConfig:
 
 def main(arguments: list[str]) -> None:
     """Build, print and draw one graph."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, GraphConfig) + "\n")
-        return
-    config = load_config(GraphConfig, short_detector(arguments))
+    config = load_config(GraphConfig, short_detector(arguments), __doc__)
     if config.report:
         check_drawing_path(Path(config.report))
     similarity = load_similarity(config.vectors)

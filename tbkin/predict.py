@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 from transformers.utils.logging import disable_progress_bar
 
-from tbkin.config import help_text, load_config, setting
+from tbkin.config import load_config, setting
 from tbkin.data.extraction import fingerprint_of, regions_of
 from tbkin.data.features import RegionStore, check_fingerprint
 from tbkin.data.processing_tbkin import TBKINProcessor
@@ -263,10 +263,7 @@ def _model_class(folder: Path) -> type[TBKINPreTrainedModel]:
 
 def main(arguments: list[str]) -> None:
     """Answer one question, or ground one expression."""
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, PredictConfig) + "\n")
-        return
-    config = load_config(PredictConfig, arguments)
+    config = load_config(PredictConfig, arguments, __doc__)
     if not config.image or bool(config.question) == bool(config.expression):
         raise ValueError(
             'tbkin predict needs image=FILE, and either question="…" or expression="…".'

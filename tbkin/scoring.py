@@ -9,13 +9,12 @@ tbkin score grounding predictions=FILE gold=FILE [iou=plus_one] [comparison=gt] 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import sys
 from collections.abc import Callable
 from typing import Any
 
-from tbkin.config import choose, help_text, load_config, run_command, setting
+from tbkin.config import choose, load_config, run_command, setting
 from tbkin.data.vqa_files import join, read_annotations, read_json, read_questions
 from tbkin.files import file_lines, files_record
 from tbkin.metrics.vqa_accuracy import RULES, baselines, score_predictions
@@ -68,11 +67,7 @@ def score_vqa(arguments: list[str]) -> None:
     Printed beside it: what is scored without looking at the picture, by the commonest answer and by
     the commonest answer of each question type.
     """
-    if "--help" in arguments or "-h" in arguments:
-        doc = inspect.cleandoc(score_vqa.__doc__ or "")
-        sys.stdout.write(help_text(doc, VQAScoreConfig) + "\n")
-        return
-    config = load_config(VQAScoreConfig, arguments)
+    config = load_config(VQAScoreConfig, arguments, score_vqa.__doc__)
     questions = join(
         read_questions(config.questions),
         read_annotations(config.annotations),

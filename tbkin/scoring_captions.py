@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import re
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tbkin.config import choose, help_text, load_config, setting
+from tbkin.config import choose, load_config, setting
 from tbkin.data.caption_graphs import CaptionRow, read_rows
 from tbkin.files import files_record
 from tbkin.graphs.facts import Fact
@@ -64,11 +63,7 @@ def score_captions(arguments: list[str]) -> None:
 
     Printed beside it: a graph of nothing, and a graph of every word of the caption as an entity.
     """
-    if "--help" in arguments or "-h" in arguments:
-        doc = inspect.cleandoc(score_captions.__doc__ or "")
-        sys.stdout.write(help_text(doc, CaptionScoreConfig) + "\n")
-        return
-    config = load_config(CaptionScoreConfig, arguments)
+    config = load_config(CaptionScoreConfig, arguments, score_captions.__doc__)
     matching = load_matching(config.matching, config.wordnet)
     pairs, joined_by = join_rows(Path(config.predictions), Path(config.gold))
     result: dict[str, Any] = score_pairs(pairs, matching)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import sys
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tbkin.config import choose, help_text, load_config, setting
+from tbkin.config import choose, load_config, setting
 from tbkin.data.features import RegionStore
 from tbkin.data.prepared import read_record, read_split
 from tbkin.data.refcoco_find import read_expressions
@@ -87,11 +86,7 @@ def score_grounding(arguments: list[str]) -> None:
     folders, accuracy is told by length and category; a prepared one adds what its candidates
     allow: the best of them (oracle recall), a random one and the largest.
     """
-    if "--help" in arguments or "-h" in arguments:
-        doc = inspect.cleandoc(score_grounding.__doc__ or "")
-        sys.stdout.write(help_text(doc, GroundingScoreConfig) + "\n")
-        return
-    config = load_config(GroundingScoreConfig, arguments)
+    config = load_config(GroundingScoreConfig, arguments, score_grounding.__doc__)
     predictions = read_boxes(config.predictions)
     gold = read_gold(Path(config.gold), config.dataset, config.split)
     try:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import json
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tbkin.config import help_text, load_config, setting
+from tbkin.config import load_config, setting
 from tbkin.data.vqa_files import PUBLISHED, SUBSETS, read_questions
 from tbkin.metrics.vqa_accuracy import compare_ids, few
 
@@ -50,11 +49,7 @@ def score_submission(arguments: list[str]) -> None:
     The server wants an answer to every question of test2015, for test-dev as well as for test-std,
     and refuses gaps, other ids and repetitions.
     """
-    if "--help" in arguments or "-h" in arguments:
-        doc = inspect.cleandoc(score_submission.__doc__ or "")
-        sys.stdout.write(help_text(doc, SubmissionConfig) + "\n")
-        return
-    config = load_config(SubmissionConfig, arguments)
+    config = load_config(SubmissionConfig, arguments, score_submission.__doc__)
     report = check_submission(config.predictions, config.questions)
     text = json.dumps(report, ensure_ascii=False) if config.json else _lines(report)
     sys.stdout.write(text + "\n")

@@ -41,7 +41,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from tbkin.config import TrainConfig, choose, help_text, load_config, run_command
+from tbkin.config import TrainConfig, choose, load_config, run_command
 from tbkin.data.collate import Collator
 from tbkin.data.prepared import STEPS, find_prepared, read_record
 from tbkin.data.processing_tbkin import TBKINProcessor
@@ -66,10 +66,7 @@ PACKAGES = ("torch", "transformers", "torch-geometric", "spacy", "accelerate", "
 def main(arguments: list[str] | None = None) -> None:
     """Read the settings and train."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if "--help" in arguments or "-h" in arguments:
-        sys.stdout.write(help_text(__doc__, TrainConfig) + "\n")
-        return
-    train(load_config(TrainConfig, arguments))
+    train(load_config(TrainConfig, arguments, __doc__))
 
 
 def train(config: TrainConfig) -> dict[str, Any]:

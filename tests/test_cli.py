@@ -15,7 +15,7 @@ def test_help_names_every_verb(capsys):
 
 @pytest.mark.parametrize("verb", [["train"], ["eval"], ["predict"], ["score", "vqa"], ["demo"]])
 def test_every_verb_explains_its_settings(verb, capsys):
-    main([*verb, "--help"])
+    assert run_command(main, [*verb, "--help"]) == 0
     printed = capsys.readouterr().out
     assert "Settings" in printed
     assert "[" in printed
@@ -23,7 +23,7 @@ def test_every_verb_explains_its_settings(verb, capsys):
 
 @pytest.mark.parametrize("step", STEPS)
 def test_every_step_explains_its_settings(step, capsys):
-    main(["prep", step, "--help"])
+    assert run_command(main, ["prep", step, "--help"]) == 0
     assert "output" in capsys.readouterr().out
 
 

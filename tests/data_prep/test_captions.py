@@ -215,7 +215,7 @@ def test_format_follows_the_output():
 
 
 def test_help(capsys):
-    main(["--help"])
+    assert run_command(main, ["--help"]) == 0
     text = capsys.readouterr().out
     assert "tbkin prep captions input=FILE output=FILE" in text
     for key in ("input", "output", "format", "parser", "column", "overwrite"):

@@ -86,7 +86,7 @@ def test_mistakes_are_told_and_nothing_is_written(genome, tmp_path, words, messa
 def test_help_names_every_format(capsys):
     from tbkin.graphs.interchange import READERS, WRITERS
 
-    convert.main(["--help"])
+    assert run_command(convert.main, ["--help"]) == 0
     out = capsys.readouterr().out
     for name in {*READERS, *WRITERS, "geometry", "options", "overwrite"}:
         assert name in out

@@ -146,7 +146,7 @@ def test_a_mistake_is_one_line(capsys):
 
 
 def test_help(capsys):
-    draw.main(["--help"])
+    assert run_command(draw.main, ["--help"]) == 0
     said = capsys.readouterr().out
     for name in ("graph", "image_id", "min_strength", "overwrite"):
         assert f"\n  {name} " in said

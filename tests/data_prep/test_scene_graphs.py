@@ -251,7 +251,7 @@ def test_the_same_graphs_as_in_use(world, regions):
 
 
 def test_help(capsys):
-    main(["--help"])
+    assert run_command(main, ["--help"]) == 0
     out = capsys.readouterr().out
     for name in ("regions", "captions", "vectors", "knowledge", "missing"):
         assert f"  {name} " in out

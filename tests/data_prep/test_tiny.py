@@ -9,6 +9,7 @@ from pycocotools.coco import COCO
 
 import data_prep.tiny
 from data_prep.tiny import main
+from tbkin.config import run_command
 
 IMAGES = 20
 
@@ -287,7 +288,7 @@ def test_wrong_settings_fail_before_anything_is_written(tmp_path, word, message)
 
 
 def test_help_lists_the_dials(capsys):
-    main(["--help"])
+    assert run_command(main, ["--help"]) == 0
     shown = capsys.readouterr().out
     assert "python -m data_prep tiny" in shown
     assert "spurious_edges" in shown
