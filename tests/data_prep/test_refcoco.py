@@ -121,7 +121,8 @@ def test_two_processes_at_once(root):
     ]
     said = [job.communicate(timeout=120)[0] for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0], said
-    assert "boxes: annotated boxes" in said[0]
+    # Whoever sees the shard first joins; the other says that it has done its share.
+    assert sorted("boxes: annotated boxes" in one for one in said) == [False, True], said
     assert [path.name for path in Path("prepared").iterdir()] == ["refer-refcoco_unc"]
     assert len(RegionStore(Path("prepared/refer-refcoco_unc/regions"))) == 2
 
