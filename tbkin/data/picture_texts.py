@@ -25,6 +25,27 @@ KEPT_TEXTS = 50_000  # texts that stay in memory once they are encoded; about 5 
 KEPT_BYTES = 2**29  # of region features that stay in memory of each process
 
 
+class PictureCache:
+    """``cache(image_id) -> `` the picture's share of an example, and its graph.
+
+    All texts about a picture share them. At most ``KEPT_BYTES`` of features stay in memory.
+    """
+
+    def __init__(self, store: RegionStore, processor: TBKINProcessor):
+        self.store, self.processor = store, processor
+        self.pictures: dict[int, tuple[Example, SceneGraph]] = {}
+
+    def __call__(self, image_id: int) -> tuple[Example, SceneGraph]:
+        """What is kept, or made now."""
+        if image_id not in self.pictures:
+            seen = self.processor.seen(self.store[image_id])
+            size = max(1, seen[0]["region_features"].nbytes)
+            if len(self.pictures) >= max(1, KEPT_BYTES // size):
+                self.pictures.clear()
+            self.pictures[image_id] = seen
+        return self.pictures[image_id]
+
+
 class PictureTexts(Dataset[Example]):
     """Texts of one split with the regions of their pictures.
 
@@ -59,7 +80,7 @@ class PictureTexts(Dataset[Example]):
         self.processor = processor
         self.index = {label: place for place, label in enumerate(labels)}
         self._check_pictures(root, split)
-        self._pictures: dict[int, tuple[Example, SceneGraph]] = {}
+        self._picture = PictureCache(self.store, processor)
         self._texts: dict[int, Example] = {}  # what an example has beside its picture's share
 
     def __len__(self) -> int:
@@ -80,16 +101,6 @@ class PictureTexts(Dataset[Example]):
     def labels_of(self, row: dict[str, Any], example: Example) -> Example:
         """Fields that say which text this is, and what should be learned from it."""
         raise NotImplementedError
-
-    def _picture(self, image_id: int) -> tuple[Example, SceneGraph]:
-        """All texts about a picture share its tensors and its graph."""
-        if image_id not in self._pictures:
-            seen = self.processor.seen(self.store[image_id])
-            size = max(1, seen[0]["region_features"].nbytes)
-            if len(self._pictures) >= max(1, KEPT_BYTES // size):
-                self._pictures.clear()
-            self._pictures[image_id] = seen
-        return self._pictures[image_id]
 
     def _check_pictures(self, root: Path, split: str) -> None:
         """Fail in the first second rather than in the middle of an epoch."""

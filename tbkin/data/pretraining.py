@@ -35,6 +35,7 @@ from tbkin.data.masking import (
     draw_side,
     ordinary_tokens,
 )
+from tbkin.data.picture_texts import PictureCache
 from tbkin.data.prepared import read_split
 from tbkin.data.processing_tbkin import Example, TBKINProcessor
 from tbkin.graphs.build import join
@@ -44,7 +45,6 @@ from tbkin.graphs.scene_graph import SceneGraph
 from tbkin.objectives.masked import NOT_MASKED
 
 MATCHED = 0.5  # share of the captions that come with their own picture
-KEPT_BYTES = 2**28  # of region features that stay in memory of each process, and
 KEPT_TEXTS = 20_000  # captions with their graphs
 OBJECT, ATTRIBUTE = "object ", "attribute "  # what the names of the classes begin with
 
@@ -96,7 +96,7 @@ class PretrainingDataset(Dataset[Example]):
             )
         # Shared, so that loader processes that outlive an epoch see the next one begin.
         self._visit = torch.zeros(2, dtype=torch.int64).share_memory_()
-        self._pictures: dict[int, tuple[Example, SceneGraph]] = {}
+        self._picture = PictureCache(self.store, processor)
         self._texts: dict[int, tuple[SceneGraph, BatchEncoding]] = {}
         self._knowledge: dict[int, KnowledgeGraph] = {}  # of captions with their own pictures
 
@@ -200,15 +200,6 @@ class PretrainingDataset(Dataset[Example]):
         if len(self._texts) < KEPT_TEXTS:
             self._texts[place] = text
         return text
-
-    def _picture(self, image_id: int) -> tuple[Example, SceneGraph]:
-        if image_id not in self._pictures:
-            seen = self.processor.seen(self.store[image_id])
-            size = max(1, seen[0]["region_features"].nbytes)
-            if len(self._pictures) >= max(1, KEPT_BYTES // size):
-                self._pictures.clear()
-            self._pictures[image_id] = seen
-        return self._pictures[image_id]
 
 
 class GraphLines:

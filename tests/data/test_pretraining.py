@@ -241,10 +241,8 @@ def test_a_wrong_picture_is_masked_but_nothing_of_it_is_asked(make, monkeypatch)
 def test_half_of_the_pictures_are_wrong_and_never_the_own(make, monkeypatch):
     dataset = make()
     used = []
-    picture = PretrainingDataset._picture
-    monkeypatch.setattr(
-        PretrainingDataset, "_picture", lambda self, i: used.append(i) or picture(self, i)
-    )
+    picture = dataset._picture
+    monkeypatch.setattr(dataset, "_picture", lambda i: used.append(i) or picture(i))
     monkeypatch.setattr(
         pretraining, "corrupt_regions", lambda features, *_: features.clone()
     )  # which looks at other pictures, too
