@@ -29,12 +29,14 @@ from data_prep.regions import extract, make_way
 from tbkin.answers import build_answer_vocabulary, normalize_answer
 from tbkin.config import load_config, setting
 from tbkin.data.features import RegionStore
+from tbkin.data.picture_ids import COLLECTIONS
 from tbkin.data.prepared import SCHEMA, default_output, resolved
 from tbkin.data.vqa_files import (
     PUBLISHED,
     SUBSETS,
     join,
     official_name,
+    picture_collection,
     read_annotations,
     read_answer_list,
     read_questions,
@@ -100,6 +102,7 @@ def main(arguments: list[str]) -> None:
     if config.answers:
         files["answers"] = Path(config.answers)
         labels = given_answers(config.answers)
+    collection = one_collection(files)
     splits, held_out, counts = read_splits(files, config.val_share)
     tiny = is_tiny(config.data.root)
     official_counts = compare_counts(files, counts, config.official, quiet=tiny)
@@ -119,6 +122,7 @@ def main(arguments: list[str]) -> None:
         "task": "vqa",
         "root": resolved(config.data.root),
         "files": files_record(files),
+        "picture_ids": collection,
         "splits": {
             split: {
                 "questions": len(rows),
@@ -179,6 +183,23 @@ def find_files(data: VQAFiles) -> dict[str, Path]:
             + ("; without both validation is held out from train." if split == "val" else ".")
         )
     return files
+
+
+def one_collection(files: dict[str, Path]) -> str:
+    """Whose numbers the picture ids of the question files are (``tbkin/data/picture_ids.py``).
+
+    Raises:
+        ValueError: they are not all of one collection; a folder has one picture to a number.
+    """
+    questions = [path for key, path in files.items() if key.endswith("_questions")]
+    found = {picture_collection(path): path for path in questions}
+    if len(found) > 1:
+        listed = " and ".join(f"{COLLECTIONS[name]} ({path})" for name, path in found.items())
+        raise ValueError(
+            f"the question files have picture ids of {listed}, and one folder cannot hold both; "
+            "prepare each by itself (answers=FILE gives both the same answers)."
+        )
+    return next(iter(found))
 
 
 class Splits(NamedTuple):

@@ -2,7 +2,7 @@
 
 A checkpoint carries ``trained_on.json``: the splits that it and those it started from have learned
 from, told by the hash of their prepared examples, which does not change with the detector; and the
-ids of their pictures.
+ids of their pictures, by the collection whose numbers they are (``tbkin/data/picture_ids.py``).
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import importlib.metadata
 import json
 import time
 import uuid
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tbkin.data.picture_ids import collection_of
 from tbkin.data.prepared import read_record
 from tbkin.files import file_hash, write_text
 
@@ -37,15 +39,30 @@ def split_record(root: Path, split: str) -> dict[str, Any]:
     }
 
 
+def pictures_by_collection(
+    parts: Iterable[tuple[Path, list[dict[str, Any]]]],
+) -> dict[str, set[int]]:
+    """Collection -> ids of the pictures of it, for :func:`training_record`.
+
+    Args:
+        parts: prepared folders, each with rows of it that are learned from.
+    """
+    pictures: dict[str, set[int]] = {}
+    for root, rows in parts:
+        ids = {row["image_id"] for row in rows}
+        pictures.setdefault(collection_of(read_record(root)), set()).update(ids)
+    return pictures
+
+
 def training_record(
-    run: str, splits: list[dict[str, Any]], images: set[int], init_from: str = ""
+    run: str, splits: list[dict[str, Any]], images: Mapping[str, set[int]], init_from: str = ""
 ) -> dict[str, Any]:
     """The content of ``trained_on.json``.
 
     Args:
         run: name of the run.
         splits: of :func:`split_record`, those that are learned from.
-        images: ids of their pictures.
+        images: of :func:`pictures_by_collection`.
         init_from: checkpoint folder that the run starts from; what it has seen is taken over.
 
     Returns:
@@ -53,12 +70,15 @@ def training_record(
         seen.
     """
     known = True
+    pictures = {name: set(ids) for name, ids in images.items()}
     if init_from:
         before = read_training_record(Path(init_from))
         known = before["known"]
         splits = [*before["splits"], *(split for split in splits if split not in before["splits"])]
-        images = images | set(before["images"])
-    return {"run": run, "known": known, "splits": splits, "images": sorted(images)}
+        for name, ids in before["images"].items():
+            pictures.setdefault(name, set()).update(ids)
+    listed = {name: sorted(pictures[name]) for name in sorted(pictures)}
+    return {"run": run, "known": known, "splits": splits, "images": listed}
 
 
 def save_training_record(record: dict[str, Any], folder: Path) -> None:
@@ -71,8 +91,11 @@ def read_training_record(folder: Path) -> dict[str, Any]:
     """What a checkpoint has learned from; ``known`` is False where it does not say."""
     path = folder / FILE
     if not path.is_file():
-        return {"run": None, "known": False, "splits": [], "images": []}
-    return json.loads(path.read_text(encoding="utf-8"))
+        return {"run": None, "known": False, "splits": [], "images": {}}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(record["images"], list):  # of before collections were told apart
+        record["images"] = {"coco": record["images"]}
+    return record
 
 
 def check_unseen(
@@ -81,8 +104,8 @@ def check_unseen(
     """Refuse to score a split that the checkpoint has learned from.
 
     It has if it learned from the same examples, or from pictures of a split of the same name (a cut
-    or filtered one, or one read from another layout). Pictures are told by their ids, which are
-    COCO's in most data sets; those of GQA are Visual Genome's.
+    or filtered one, or one read from another layout). Pictures are told by their ids, and compared
+    with those of one collection only: number 7 of COCO is not number 7 of Visual Genome.
 
     Args:
         folder: checkpoint.
@@ -101,7 +124,7 @@ def check_unseen(
     record = read_training_record(folder)
     this = split_record(root, split)
     names = ("task", "dataset", "split")
-    shared = images.intersection(record["images"])
+    shared = images.intersection(record["images"].get(collection_of(read_record(root)), []))
     seen = any(
         past["sha256"] == this["sha256"]
         or (bool(shared) and all(past[name] == this[name] for name in names))

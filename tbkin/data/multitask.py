@@ -48,6 +48,7 @@ class QuestionsAndExpressions(Dataset[Example]):
         self.store = self.questions.store
         other = self.expressions.store.fingerprint
         check_fingerprint(self.store.fingerprint, other, str(roots["grounding"]), same_boxes=False)
+        self.parts = {"vqa": self.questions, "grounding": self.expressions}
         self.ends = list(accumulate((len(self.questions), len(self.expressions))))
 
     def __len__(self) -> int:

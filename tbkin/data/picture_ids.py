@@ -1,4 +1,4 @@
-"""Which COCO pictures a file or folder speaks of, and what it says of each.
+"""Which pictures a file or folder speaks of, and what it says of each.
 
 ================================ =============================================================
 source                           read as
@@ -14,14 +14,17 @@ region store                     its pictures, by the number of their ids
 list                             ids or file names: a JSON list, or ``.txt``, a line each
 ================================ =============================================================
 
-JSON may be gzip. Numbers are COCO's picture ids, which are distinct across its splits and years; a
-list of another collection's numbers would be compared as if it were COCO's. Visual Genome's other
-files have ids of its own and are refused.
+JSON may be gzip. Numbers are compared within the *collection* that they are of. COCO's are distinct
+across its splits and years, and nearly every source has them. A prepared folder says whose it has
+(``picture_ids`` in ``dataset.json``; GQA's are Visual Genome's), also for its region store; a list
+of another collection's numbers would be compared as if it were COCO's. Visual Genome's other files
+have ids of its own and are refused.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,7 @@ from tbkin.detectors.precomputed_names import image_number
 MEND = "copy the file again"
 VISUAL_GENOME = {"objects", "regions", "relationships", "attributes", "qas", "synsets"}
 """What Visual Genome's files other than image_data.json say of a picture."""
+COLLECTIONS = {"coco": "COCO", "visual_genome": "Visual Genome"}
 TEXTS = {"vqa": "questions", "pretraining": "captions", "grounding": "expressions"}
 
 
@@ -48,12 +52,35 @@ class PictureIds:
             "pictures".
         texts: picture id -> how many of them are of it; 0 for a picture of which there is none.
         prepared: the folder and the splits read, where it is a prepared folder.
+        collection: whose numbers the ids are, a key of ``COLLECTIONS``.
     """
 
     name: str
     what: str
     texts: dict[int, int]
     prepared: tuple[Path, list[str]] | None = None
+    collection: str = "coco"
+
+
+def collection_of(record: dict[str, Any]) -> str:
+    """Whose numbers the picture ids of a prepared folder are: COCO's, unless it says otherwise.
+
+    Args:
+        record: its ``dataset.json``.
+    """
+    return record.get("picture_ids", "coco")
+
+
+def check_collections(sources: Iterable[PictureIds]) -> None:
+    """Raise ValueError unless the numbers of all sources are of one collection."""
+    first, *others = sources
+    for other in others:
+        if other.collection != first.collection:
+            raise ValueError(
+                f"{first.name} has the picture ids of {COLLECTIONS[first.collection]} and "
+                f"{other.name} those of {COLLECTIONS[other.collection]}, which say nothing of one "
+                "another; compare sources with the ids of one of them."
+            )
 
 
 def read_picture_ids(source: str) -> PictureIds:
@@ -95,13 +122,17 @@ def _path_of(source: str) -> tuple[Path, list[str]]:
 def _folder(source: str, folder: Path, parts: list[str]) -> PictureIds:
     if (folder / "manifest.json").is_file():
         store = RegionStore(folder)
-        return PictureIds(source, "pictures", _numbers(store.places, folder))
+        whole = folder.resolve().parent
+        record = read_record(whole) if (whole / "dataset.json").is_file() else {}
+        numbers = _numbers(store.places, folder)
+        return PictureIds(source, "pictures", numbers, collection=collection_of(record))
     if (folder / "dataset.json").is_file():
         record = read_record(folder)
         splits = parts[:1] or list(record["splits"])
         rows = [row for split in splits for row in read_split(folder, split)]
         what = TEXTS.get(record["task"], "texts")
-        return PictureIds(source, what, _counted(rows), (folder, splits))
+        of = collection_of(record)
+        return PictureIds(source, what, _counted(rows), (folder, splits), of)
     if len(parts) == 1 and not _is_dataset(parts[0]):
         parts = ["", *parts]
     dataset, split = [*parts, "", ""][:2]

@@ -79,6 +79,19 @@ def read_annotations(path: str | Path) -> list[dict[str, Any]]:
     ]
 
 
+def picture_collection(path: str | Path) -> str:
+    """Whose numbers the picture ids of a question file are, as ``picture_ids.py`` names them.
+
+    "visual_genome" for GQA's files, "coco" for all others.
+    """
+    with JsonStream(Path(path), mend=_DOWNLOAD) as stream:
+        if stream.peek() == "{":
+            for _ in stream.each_key():  # the first: a question of GQA is an object, a list is long
+                gqa = stream.peek() == "{" and is_gqa(stream.value())
+                return "visual_genome" if gqa else "coco"
+    return "coco"
+
+
 def join(
     questions: list[dict[str, Any]],
     annotations: list[dict[str, Any]],

@@ -1,9 +1,10 @@
 import gzip
 import json
+import shutil
 
 import pytest
 
-from tbkin.data.picture_ids import read_picture_ids
+from tbkin.data.picture_ids import check_collections, read_picture_ids
 from tests.data.refer_folder import write_refer
 from tests.data.test_refcoco_variants import write_mdetr
 
@@ -86,6 +87,23 @@ def test_prepared_folders_and_region_stores(tiny_root):
     )
     store = read_picture_ids(str(tiny_root.prepared / "regions"))
     assert store.texts.keys() == read_picture_ids(str(tiny_root.prepared)).texts.keys()
+
+
+def test_gqas_pictures_are_not_cocos(tiny_root, write, tmp_path):
+    gqa = tmp_path / "gqa"
+    shutil.copytree(tiny_root.prepared, gqa)
+    record = json.loads((gqa / "dataset.json").read_text())
+    assert record["picture_ids"] == "coco"
+    (gqa / "dataset.json").write_text(json.dumps(record | {"picture_ids": "visual_genome"}))
+    of_gqa = [read_picture_ids(f"{gqa}:val"), read_picture_ids(str(gqa / "regions"))]
+    assert {source.collection for source in of_gqa} == {"visual_genome"}
+    check_collections(of_gqa)
+    of_coco = [read_picture_ids(str(tiny_root.prepared)), read_picture_ids(write([1, 2]))]
+    check_collections(of_coco)
+    with pytest.raises(
+        ValueError, match=r"gqa:val has the picture ids of Visual Genome and .*COCO"
+    ):
+        check_collections([of_gqa[0], of_coco[1]])
 
 
 @pytest.mark.parametrize(

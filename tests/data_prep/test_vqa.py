@@ -195,6 +195,7 @@ def test_gqa_trains(tiny_root, tmp_path):
     images = f"data.images=[{tiny_root.official / 'images'}]"
     prepared = tmp_path / "p"
     vqa.main([*words, images, f"output={prepared}", "min_answer_count=2", "detector=grid"])
+    assert json.loads((prepared / "dataset.json").read_text())["picture_ids"] == "visual_genome"
     rows = read_split(prepared, "train") + read_split(prepared, "val")
     assert len(rows) == len(content)
     assert all(row["answers"] == [answers[row["question_id"]]] * 10 for row in rows)
@@ -203,6 +204,18 @@ def test_gqa_trains(tiny_root, tmp_path):
     right = run["best"]["vqa_accuracy"] * len(read_split(prepared, "val"))
     assert right == pytest.approx(round(right))  # an answer is right or wrong, nothing between
     assert right > 0
+    learned = json.loads((tmp_path / "m" / "trained_on.json").read_text())["images"]
+    pictures = {row["image_id"] for row in read_split(prepared, "train")}
+    assert learned == {"visual_genome": sorted(pictures)}
+
+
+def test_gqa_and_vqa_are_not_put_into_one_folder(tiny_root, tmp_path):
+    of_gqa = {"00000007": {"imageId": "5", "question": "What?", "answer": "dog"}}
+    words = given(tmp_path, {"train_questions": of_gqa, "train_annotations": of_gqa})
+    for kind in ("questions", "annotations"):
+        words.append(f"data.val_{kind}={tiny_root.official / 'vqa' / OFFICIAL[kind].format('val')}")
+    with pytest.raises(ValueError, match=r"picture ids of Visual Genome \(.* and COCO \(.*val2014"):
+        vqa.main([*words, f"output={tmp_path / 'p'}", "detector=grid"])
 
 
 @pytest.mark.parametrize("name", ["vqa", "rosita_vqa"])

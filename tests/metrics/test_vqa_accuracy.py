@@ -77,6 +77,24 @@ def test_only_the_first_32_periods_of_an_answer_go():
     assert question_accuracy("x" + "." * 33, answers) == 0.0
 
 
+@pytest.mark.parametrize(
+    ("right", "printed"),
+    [
+        # One question of 48, 90 / 48 = 1.875. Added up in the annotators' order, their scores
+        # 2/3 2/3 1 1 1 1 1 1 1 2/3 make 8.999999999999998, and 2/3 2/3 2/3 1 1 1 1 1 1 1 make 9.
+        ("xxyyyyyyyx", "1.87"),
+        ("xxxyyyyyyy", "1.88"),
+    ],
+)
+def test_half_way_between_two_printed_figures_as_the_official_script_prints_it(right, printed):
+    kind = {"answer_type": "other", "question_type": "what"}
+    questions = {number: {"answers": ["y"] * 10, **kind} for number in range(47)}
+    questions[47] = {"answers": list(right), **kind}
+    for rule in RULES:
+        result = score_predictions(dict.fromkeys(questions, "x"), questions, rule)
+        assert f"{result['overall']:.2f}" == printed  # of running both official scripts
+
+
 def literal(prediction, answers, rule):
     """The scripts as the specification words them, one annotator after the other."""
 
