@@ -3,7 +3,8 @@
 Example: python -m data_prep tiny output=data/tiny images=3000 seed=0
 
 Writes pictures, VQA 2.0 questions and answers, COCO instances and captions, RefCOCO expressions,
-Karpathy's split, Visual Genome graphs (the truth) and the output of a simulated detector.
+Karpathy's split, Visual Genome graphs (the truth) and the output of a simulated detector; for
+retrieval also the pictures that each caption is true of, and with identities= a person-search list.
 The same settings give the same bytes; the detector's dials change nothing but its own files.
 """
 
@@ -14,14 +15,17 @@ import hashlib
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from data_prep.tiny_captions import write_captions
 from data_prep.tiny_detector import Dials, detect
 from data_prep.tiny_files import Picture, write_files, write_json
-from data_prep.tiny_language import Lookup, write_captions, write_expressions
+from data_prep.tiny_language import Lookup, pick, write_expressions
 from data_prep.tiny_questions import (
     KINDS,
     answer_by_ten,
@@ -29,7 +33,9 @@ from data_prep.tiny_questions import (
     kinds_of,
     write_questions,
 )
-from data_prep.tiny_scenes import SPLITS, draw_scene, generator, paint
+from data_prep.tiny_retrieval import write_retrieval_files
+from data_prep.tiny_scenes import SPLITS, Scene, draw_scene, generator, paint
+from data_prep.tiny_variants import change_scene, place_anew
 from tbkin.config import load_config, setting
 from tbkin.files import new_folder
 
@@ -44,7 +50,12 @@ class TinyConfig:
     output: str = setting("data/tiny", "folder to write")
     images: int = setting(3000, "pictures: 80 % train, 10 % val, 10 % test")
     seed: int = setting(0, "another seed draws another world")
+    test_images: int = setting(0, "test pictures instead of that tenth; 0: the tenth")
     questions_per_image: int = setting(10, "their five kinds come in equal shares")
+    near_duplicates: float = setting(
+        0.0, "chance that a scene is an earlier one of its split with one object changed, <= 0.9"
+    )
+    identities: int = setting(1, "pictures of the same things, newly placed; 1: all differ")
     overwrite: bool = setting(False, "replace a world with other settings")
     wrong_labels: float = setting(0.05, "chance that a detected shape, colour or size is wrong")
     jitter: float = setting(2.0, "standard deviation of each edge of a detected box, in pixels")
@@ -59,7 +70,10 @@ class TinyConfig:
         for name, low, high in (
             ("images", 10, 200_000),
             ("seed", 0, None),
+            ("test_images", 0, 100_000),
             ("questions_per_image", 1, 100),
+            ("near_duplicates", 0, 0.9),
+            ("identities", 1, 100),
             ("wrong_labels", 0, 1),
             ("jitter", 0, None),
             ("box_noise", 0, 1),
@@ -75,6 +89,11 @@ class TinyConfig:
                 raise ValueError(f"{name} must be finite, got {value}.")
             if not value >= low:  # also for nan
                 raise ValueError(f"{name} must be >= {low}, got {value}.")
+        if self.near_duplicates and self.identities > 1:
+            raise ValueError(
+                f"near_duplicates={self.near_duplicates} and identities={self.identities} exclude "
+                "one another: a changed scene has other things than its identity; set one of them."
+            )
 
 
 def main(arguments: list[str]) -> None:
@@ -125,32 +144,40 @@ def _write_world(folder: Path, config: TinyConfig) -> dict[str, dict[str, int]]:
         **{field.name: getattr(config, field.name) for field in dataclasses.fields(Dials)}
     )
     tenth = config.images // 10
-    sizes = dict(zip(SPLITS, (config.images - 2 * tenth, tenth, tenth), strict=True))
+    test = config.test_images or tenth
+    sizes = dict(zip(SPLITS, (config.images - 2 * tenth, tenth, test), strict=True))
     pictures = []
-    with tqdm(total=config.images, desc="tiny world", unit="picture") as progress:
+    with tqdm(total=sum(sizes.values()), desc="tiny world", unit="picture") as progress:
         for split, size in sizes.items():
             (folder / "images" / split).mkdir(parents=True)
             used: Counter = Counter()  # how often the split has each answer
-            for index in range(size):
-                pictures.append(_make_picture(folder, config, dials, split, index, used))
+            here: list[Picture] = []
+            for _ in range(size):
+                here.append(_make_picture(folder, config, dials, split, here, used))
                 progress.update()
+            pictures += here
     answer_types = {kind: row.answer_type for kind, row in KINDS.items()}
-    write_files(folder, pictures, answer_types, {"seed": config.seed, **dataclasses.asdict(dials)})
+    set_to = {"seed": config.seed, **dataclasses.asdict(dials)}
+    write_files(folder, pictures, answer_types, set_to)
+    write_retrieval_files(folder, pictures, config.identities, set_to)
     return {split: _counts([p for p in pictures if p.scene.split == split]) for split in SPLITS}
 
 
 def _make_picture(
-    folder: Path, config: TinyConfig, dials: Dials, split: str, index: int, used: Counter
+    folder: Path,
+    config: TinyConfig,
+    dials: Dials,
+    split: str,
+    earlier: list[Picture],
+    used: Counter,
 ) -> Picture:
-    """Draw one picture to its file and say all that there is to say about it."""
-
-    def rng(purpose: str):
-        return generator(config.seed, split, index, purpose)
-
-    scene_rng = rng("scene")
+    """Draw the next picture of the split to its file and say all that there is to say about it."""
+    index = len(earlier)
+    rng = partial(generator, config.seed, split, index)
+    draw = _drawer(config, split, earlier)
     candidates = None
     while candidates is None:  # until every kind of question can be asked
-        scene = draw_scene(split, index, scene_rng)
+        scene = draw()
         lookup = Lookup(scene)
         candidates = find_candidates(lookup)
     path = folder / "images" / split / scene.file_name
@@ -167,6 +194,27 @@ def _make_picture(
         detections,
         relations,
     )
+
+
+def _drawer(config: TinyConfig, split: str, earlier: list[Picture]) -> Callable[[], Scene]:
+    """What draws the next scene of the split; each call draws another.
+
+    Whether and from which scene it is drawn has generators of its own, so that every other picture
+    stays what it is without the dials.
+    """
+    index = len(earlier)
+    rng = partial(generator, config.seed, split, index)
+    number = index % config.identities
+    if number:
+        return partial(place_anew, earlier[index - number].scene, index, rng("placing"))
+    change_rng = rng("near duplicates")
+    if earlier and change_rng.random() < config.near_duplicates:
+        source = pick(earlier, change_rng)
+        while source.scene.change:  # the first of a split is no near duplicate
+            source = pick(earlier, change_rng)
+        claims = [claim for _, claim in source.captions]
+        return partial(change_scene, source.scene, claims, index, change_rng)
+    return partial(draw_scene, split, index, rng("scene"))
 
 
 def _counts(pictures: list[Picture]) -> dict[str, int]:

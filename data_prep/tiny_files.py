@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_prep.tiny_captions import Caption
 from data_prep.tiny_scenes import CATEGORY_IDS, HEIGHT, SPLITS, WIDTH, Scene, is_clear, relation
 
 KARPATHY_SPLITS = {"train2014": "train", "val2014": "val", "test2015": "test"}
@@ -26,7 +27,7 @@ class Picture:
     scene: Scene
     questions: list[tuple[str, str, str]]  # kind, question, answer
     answers: list[list[dict[str, Any]]]  # ten records a question
-    captions: list[str]
+    captions: list[Caption]  # a sentence and its claim
     expressions: list[tuple[int, list[str]]]  # object, what it is called
     detections: list[dict[str, Any]] = field(default_factory=list)
     relations: list[dict[str, Any]] = field(default_factory=list)
@@ -169,11 +170,11 @@ def captions_record(pictures: list[Picture]) -> dict[str, Any]:
         "annotations": [
             {
                 "image_id": picture.scene.image_id,
-                "id": picture.scene.image_id * 10 + number,
+                "id": picture.scene.caption_id(number),
                 "caption": caption,
             }
             for picture in pictures
-            for number, caption in enumerate(picture.captions)
+            for number, (caption, _) in enumerate(picture.captions)
         ],
     }
 
@@ -223,9 +224,9 @@ def karpathy_record(pictures: list[Picture]) -> dict[str, Any]:
                 "raw": caption,
                 "tokens": _tokens(caption),
                 "imgid": imgid,
-                "sentid": scene.image_id * 10 + number,
+                "sentid": scene.caption_id(number),
             }
-            for number, caption in enumerate(picture.captions)
+            for number, (caption, _) in enumerate(picture.captions)
         ]
         images.append(
             {

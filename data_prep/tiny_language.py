@@ -1,4 +1,4 @@
-"""What one can say about a scene of the tiny world: descriptions, captions, expressions.
+"""What one can say about a scene of the tiny world: descriptions and expressions.
 
 A *description* is ``(size, color, shape)`` with None for what it leaves open, so that
 ``(None, "red", "circle")`` is said "red circle" and ``("small", None, None)`` "small thing".
@@ -6,7 +6,6 @@ A *description* is ``(size, color, shape)`` with None for what it leaves open, s
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TypeVar
 
 import numpy as np
@@ -33,7 +32,6 @@ DESCRIPTIONS: list[Description] = [
     for shape in (None, *SHAPES)
 ]
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-CAPTIONS = 5  # of every picture
 
 
 class Lookup:
@@ -141,93 +139,6 @@ def say_predicate(predicate: str, rng: np.random.Generator) -> str:
     if predicate in ("left of", "right of") and rng.random() < 0.4:
         return f"to the {predicate}"
     return predicate
-
-
-def write_captions(lookup: Lookup, rng: np.random.Generator) -> list[str]:
-    """Five true sentences about the picture, in random order."""
-    captions = [
-        _caption_of_groups(lookup, rng),
-        _caption_of_shapes(lookup, rng),
-        _caption_of_count(lookup, rng),
-        _caption_of_pair(lookup, rng),
-        _caption_of_chain(lookup, rng),
-    ]
-    return [captions[number] for number in rng.permutation(CAPTIONS)]
-
-
-def _full(thing: Thing) -> Description:
-    return thing.size, thing.color, thing.shape
-
-
-def _counted(description: Description, count: int, rng: np.random.Generator) -> str:
-    if count == 1:
-        return with_article(say(description, rng))
-    return f"{NUMBER_WORDS[count]} {say(description, rng, plural=True)}"
-
-
-def _joined(phrases: list[str]) -> str:
-    return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
-
-
-def _sentence(words: str) -> str:
-    return words[0].upper() + words[1:] + "."
-
-
-def _caption_of_groups(lookup: Lookup, rng: np.random.Generator) -> str:
-    """Up to four kinds of object with all that one can say about them."""
-    groups = list(Counter(_full(thing) for thing in lookup.things).items())
-    shown = [groups[number] for number in rng.permutation(len(groups))[:4]]
-    listed = _joined([_counted(description, count, rng) for description, count in shown])
-    return _sentence(pick(("a picture with ", "", "we see "), rng) + listed)
-
-
-def _caption_of_shapes(lookup: Lookup, rng: np.random.Generator) -> str:
-    """How many of each shape."""
-    shapes = list(Counter(thing.shape for thing in lookup.things).items())
-    shown = [shapes[number] for number in rng.permutation(len(shapes))]
-    listed = _joined([_counted((None, None, shape), count, rng) for shape, count in shown])
-    return _sentence(listed + pick(("", " on a light background", " in a picture"), rng))
-
-
-def _caption_of_count(lookup: Lookup, rng: np.random.Generator) -> str:
-    """How many objects, how many of them of one size or colour, and one of them."""
-    thing = pick(lookup.things, rng)
-    word = pick((thing.size, thing.color), rng)
-    same = lookup.words[word].bit_count()
-    total = NUMBER_WORDS[len(lookup.things)]
-    share = "all" if same == len(lookup.things) else NUMBER_WORDS[same]
-    example = with_article(say(_full(thing), rng))
-    return _sentence(
-        f"{total} {pick(('shapes', 'objects'), rng)}, {share} of them {word}, "
-        f"{pick(('with', 'among them'), rng)} {example}"
-    )
-
-
-def _caption_of_pair(lookup: Lookup, rng: np.random.Generator) -> str:
-    """How one object lies to another."""
-    number, predicate, anchor = pick(lookup.clear_pairs(), rng)
-    first = with_article(say(_full(lookup.things[number]), rng))
-    second = with_article(say(_full(lookup.things[anchor]), rng))
-    return _sentence(f"{first} {pick(('', 'is '), rng)}{say_predicate(predicate, rng)} {second}")
-
-
-def _caption_of_chain(lookup: Lookup, rng: np.random.Generator) -> str:
-    """How one object lies to two others, each with its colour and shape."""
-    pairs = lookup.clear_pairs()
-    number, predicate, anchor = pick(pairs, rng)
-    first, second = (
-        with_article(say((None, lookup.things[i].color, lookup.things[i].shape), rng))
-        for i in (number, anchor)
-    )
-    words = f"{first} is {say_predicate(predicate, rng)} {second}"
-    more = [pair for pair in pairs if pair[0] == number and pair[2] != anchor]
-    if more:
-        _, predicate, other = pick(more, rng)
-        third = with_article(
-            say((None, lookup.things[other].color, lookup.things[other].shape), rng)
-        )
-        words += f" and {say_predicate(predicate, rng)} {third}"
-    return _sentence(words)
 
 
 def write_expressions(

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 WIDTH, HEIGHT = 160, 120  # pixels of every picture
+FEWEST, MOST = 4, 9  # objects of a picture
 GAP = 3  # pixels that stay free between two boxes and at the border
 FIRST_IMAGE_ID = {"train2014": 1, "val2014": 200_001, "test2015": 300_001}
 SPLITS = tuple(FIRST_IMAGE_ID)
@@ -45,6 +46,8 @@ PURPOSES = (
     "edges",
     "order",
     "box noise",
+    "near duplicates",
+    "placing",
 )
 
 
@@ -95,11 +98,17 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What one picture shows; ``index`` counts from 0 within the split."""
+    """What one picture shows; ``index`` counts from 0 within the split.
+
+    A near duplicate has the picture id of the scene that it was drawn from, ``source``, and the
+    ``change``; None and "" elsewhere.
+    """
 
     split: str
     index: int
     things: tuple[Thing, ...]
+    source: int | None = None
+    change: str = ""
 
     @property
     def image_id(self) -> int:
@@ -114,6 +123,10 @@ class Scene:
     def thing_id(self, number: int) -> int:
         """Annotation id (COCO) and object id (Visual Genome) of the object ``number``."""
         return self.image_id * 10 + number + 1
+
+    def caption_id(self, number: int) -> int:
+        """COCO caption id and Karpathy's ``sentid`` of the caption ``number``."""
+        return self.image_id * 10 + number
 
 
 def generator(seed: int, split: str, index: int, purpose: str) -> np.random.Generator:
@@ -144,21 +157,21 @@ def is_clear(box: tuple, other: tuple) -> bool:
 
 
 def draw_scene(split: str, index: int, rng: np.random.Generator) -> Scene:
-    """Sample 4-9 objects whose boxes keep ``GAP`` from one another.
+    """Sample ``FEWEST`` to ``MOST`` objects whose boxes keep ``GAP`` from one another.
 
     Most scenes use only some of the colours and shapes: then counts grow beyond one, and a
     description without its relation fits several objects.
     """
     colors = _some(list(COLORS), (2, 3, 4, 8), rng)
     shapes = _some(list(SHAPES), (2, 3, 5), rng)
-    count = int(rng.integers(4, 10))
+    count = int(rng.integers(FEWEST, MOST + 1))
     small_share = rng.choice([0.25, 0.5, 0.75])
     while True:
         things: list[Thing] = []
         for _ in range(count):
             size = "small" if rng.random() < small_share else "large"
-            side = int(rng.integers(SIZES[size][0], SIZES[size][1] + 1))
-            box = _free_box(side, [thing.box for thing in things], rng)
+            side = draw_side(size, rng)
+            box = free_box(side, [thing.box for thing in things], rng)
             if box is None:
                 break
             color = colors[rng.integers(len(colors))]
@@ -172,22 +185,33 @@ def _some(names: list[str], how_many: tuple[int, ...], rng: np.random.Generator)
     return [names[number] for number in chosen]
 
 
-def _free_box(
+def draw_side(size: str, rng: np.random.Generator) -> int:
+    """Side in pixels of an object of that size."""
+    return int(rng.integers(SIZES[size][0], SIZES[size][1] + 1))
+
+
+def free_box(
     side: int, boxes: list[tuple[int, int, int, int]], rng: np.random.Generator
 ) -> tuple[int, int, int, int] | None:
     """A square box of that side that keeps ``GAP`` from all others, or None after 60 attempts."""
     lefts = rng.integers(GAP, WIDTH - GAP - side + 1, size=60).tolist()
     tops = rng.integers(GAP, HEIGHT - GAP - side + 1, size=60).tolist()
     for x, y in zip(lefts, tops, strict=True):
-        if all(
-            x + side + GAP <= left
-            or left + width + GAP <= x
-            or y + side + GAP <= top
-            or top + height + GAP <= y
-            for left, top, width, height in boxes
-        ):
+        if is_free((x, y, side, side), boxes):
             return x, y, side, side
     return None
+
+
+def is_free(box: tuple[int, int, int, int], boxes: list[tuple[int, int, int, int]]) -> bool:
+    """Whether the box keeps ``GAP`` from all others."""
+    x, y, width, height = box
+    return all(
+        x + width + GAP <= left
+        or left + other_width + GAP <= x
+        or y + height + GAP <= top
+        or top + other_height + GAP <= y
+        for left, top, other_width, other_height in boxes
+    )
 
 
 def paint(scene: Scene, rng: np.random.Generator) -> Image.Image:

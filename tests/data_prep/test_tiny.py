@@ -43,6 +43,7 @@ def test_the_layout_is_the_official_one(world):
     assert {name for name in hashes(world) if not name.startswith("images/")} == {
         "tiny.json",
         "karpathy/dataset_coco.json",
+        "karpathy/true_of.json",
         "refer/refcoco/refs(unc).p",
         "refer/refcoco/refs(unc).json",
         "refer/refcoco/instances.json",
@@ -61,10 +62,25 @@ def test_same_settings_same_bytes_wherever_they_are_written(world, tmp_path):
     assert hashes(draw(tmp_path / "elsewhere" / "again")) == hashes(world)
 
 
+@pytest.mark.parametrize(
+    ("name", "signature"),
+    [
+        ("karpathy/dataset_coco.json", "1551cd8224cac64499b7ad560dabe594"),
+        ("refer/refcoco/refs(unc).json", "fd4bbc26c0a0f6609a94f0a616775463"),
+        ("visual_genome/scene_graphs.json", "07593e2cbef01362c8c2545cbe7f55b2"),
+        ("vqa/v2_mscoco_train2014_annotations.json", "8fba6e03e74b84fcdca9acb46e22b39b"),
+    ],
+)
+def test_the_default_world_stays_what_it_is(world, name, signature):
+    # Written down when the world had no dials for retrieval: figures measured then stay valid.
+    assert hashes(world)[name].startswith(signature)
+
+
 def test_another_seed_is_another_world(world, tmp_path):
     first, other = hashes(world), hashes(draw(tmp_path / "other", seed=1))
     same = [name for name in first if first[name] == other[name]]
-    assert same == ["visual_genome/image_data.json"]  # ids and sizes only
+    # Ids and sizes only; of two pictures a split, each caption is true of its own alone.
+    assert same == ["karpathy/true_of.json", "visual_genome/image_data.json"]
 
 
 def test_dials_change_the_detector_only(world, tmp_path):
@@ -278,12 +294,21 @@ def test_an_interrupted_run_leaves_nothing_half_written(tmp_path, monkeypatch, e
         ("jitter=nan", r"jitter must be >= 0, got nan\."),
         ("false_boxes=inf", r"false_boxes must be finite, got inf\."),
         ("seed=-1", r"seed must be >= 0, got -1\."),
+        ("test_images=-1", r"test_images must be in \[0, 100000\], got -1\."),
+        ("near_duplicates=1", r"near_duplicates must be in \[0, 0.9\], got 1.0\."),
+        ("identities=0", r"identities must be in \[1, 100\], got 0\."),
         ("distractor=1", r"did you mean 'distractors'"),
     ],
 )
 def test_wrong_settings_fail_before_anything_is_written(tmp_path, word, message):
     with pytest.raises(ValueError, match=message):
         main([f"output={tmp_path / 'tiny'}", word])
+    assert not list(tmp_path.iterdir())
+
+
+def test_changed_scenes_and_identities_exclude_one_another(tmp_path):
+    with pytest.raises(ValueError, match=r"near_duplicates=0.5 and identities=3 exclude .*one of"):
+        main([f"output={tmp_path / 'tiny'}", "near_duplicates=0.5", "identities=3"])
     assert not list(tmp_path.iterdir())
 
 

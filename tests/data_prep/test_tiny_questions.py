@@ -1,8 +1,10 @@
 """Everything said about the drawn pictures is read back by a reader of its own."""
 
 import json
+import math
 import re
 from collections import Counter, defaultdict
+from itertools import product
 
 import pytest
 
@@ -38,6 +40,10 @@ def read(folder, name):
 
 @pytest.fixture(scope="module")
 def things(world):
+    return read_things(world)
+
+
+def read_things(folder):
     """Picture id -> its objects, from the Visual Genome file."""
     return {
         entry["image_id"]: [
@@ -51,7 +57,7 @@ def things(world):
             }
             for thing in entry["attributes"]
         ]
-        for entry in read(world, "visual_genome/attributes.json")
+        for entry in read(folder, "visual_genome/attributes.json")
     }
 
 
@@ -338,17 +344,38 @@ def check_caption(caption, scene):
     if re.search(PREDICATE, words):
         first, *rest = re.split(rf" (?:is )?{PREDICATE} an? ", words.replace(" and ", " "))
         first = re.sub(r"^an? ", "", first)
-        anchors = list(zip(rest[::2], rest[1::2], strict=True))
+        choices = product(*(fitting(named, scene) for named in (first, *rest[1::2])))
         return "relation", any(
-            all(
-                any(holds(p, thing, other) for other in fitting(named, scene) if other is not thing)
-                for p, named in anchors
+            len({id(thing) for thing in chosen}) == len(chosen)
+            and all(
+                holds(predicate, chosen[0], other)
+                and ratio(chosen[0], other) < math.tan(math.radians(35))
+                for predicate, other in zip(rest[::2], chosen[1:], strict=True)
             )
-            for thing in fitting(first, scene)
+            for chosen in choices
         )
     words = re.sub(r"^(a picture with|we see) | (on a light background|in a picture)$", "", words)
     listed = [item.split(" ", 1) for item in re.split(", | and ", words)]
-    return "list", all(
-        len(fitting(named, scene)) == (1 if number in ("a", "an") else NUMBERS[number])
-        for number, named in listed
-    )
+    listed = [(1 if number in ("a", "an") else NUMBERS[number], named) for number, named in listed]
+    everything = bool(re.search("small|large", words)) or sum(n for n, _ in listed) == len(scene)
+    return "list", everything and all(len(fitting(named, scene)) == n for n, named in listed)
+
+
+def test_the_world_knows_which_pictures_a_caption_is_true_of(tmp_path):
+    folder = tmp_path / "tiny"
+    main([f"output={folder}", "images=60", "test_images=60", "near_duplicates=0.4", "seed=3"])
+    scenes, true_of = read_things(folder), read(folder, "karpathy/true_of.json")
+    several = Counter()
+    for split in ("val2014", "test2015"):
+        record = read(folder, f"annotations/captions_{split}.json")
+        ids = [image["id"] for image in record["images"]]
+        for row in record["annotations"]:
+            found = true_of.pop(str(row["id"]))
+            kinds, truths = zip(
+                *(check_caption(row["caption"], scenes[i]) for i in ids), strict=True
+            )
+            assert found == [i for i, true in zip(ids, truths, strict=True) if true], row
+            assert row["image_id"] in found
+            several[kinds[0]] += len(found) > 1
+    assert true_of == {}, "training captions are left out"
+    assert all(several[kind] > 20 for kind in ("list", "count", "relation"))
