@@ -1,5 +1,6 @@
 """The optimiser's groups, and learning rates worked by hand."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -60,6 +61,43 @@ def test_rosita_on_refcoco(steps, ratio):
 def test_steps_without_warm_up_start_at_the_whole_rate():
     optim = OptimConfig(lr=1.0, schedule="steps", warmup_ratio=0.0)
     assert rates_by_epoch(optim, 2, 3) == [[1.0], [1.0]]
+
+
+# CUSA's own rates (shared/reference/cusa_values.json): lr 1e-5, floor 1e-6.
+CUSA = {
+    30: {0: 1e-05, 1: 9.9753485e-06, 15: 5.5e-06, 29: 1.0246515e-06},
+    40: {0: 1e-05, 1: 9.986128e-06, 20: 5.5e-06, 39: 1.013872e-06},
+}
+
+
+@pytest.mark.parametrize("epochs", CUSA)
+@pytest.mark.parametrize("steps", [1, 7])
+def test_cosine_is_cusas_and_the_same_within_an_epoch(epochs, steps):
+    optim = OptimConfig(lr=1e-5, min_lr=1e-6, schedule="cosine", warmup_ratio=0.0)
+    for epoch, expected in CUSA[epochs].items():
+        for step in range(steps):
+            progress = (epoch * steps + step) / (epochs * steps)
+            assert learning_rate(optim, progress, epochs) == pytest.approx(expected, rel=1e-7)
+
+
+def test_cosine_rises_in_the_warm_up():
+    # Warm-up over epoch 0 of 4, to the rates 1 at its end, then (1 + cos(pi / 4)) / 2.
+    optim = OptimConfig(lr=1.0, schedule="cosine", warmup_ratio=0.25)
+    rates = [learning_rate(optim, progress, 4) for progress in (0.0, 0.125, 0.25, 0.5)]
+    assert rates == pytest.approx([0.001, 0.5, (1 + math.sqrt(0.5)) / 2, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"min_lr": 1e-6}, r"optim\.min_lr=1e-06 needs optim\.schedule=cosine"),
+        ({"min_lr": -1.0, "schedule": "cosine"}, r"optim\.min_lr must be in \[0, optim\.lr=0"),
+        ({"min_lr": 1.0, "schedule": "cosine"}, r"optim\.min_lr must be in .*, got 1\.0"),
+    ],
+)
+def test_a_floor_needs_the_cosine_and_lies_below_the_peak(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        OptimConfig(**arguments)
 
 
 def test_epochs_begin_at_whole_numbers():

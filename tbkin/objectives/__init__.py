@@ -9,26 +9,43 @@ from torch import Tensor, nn
 
 from tbkin.config import choose
 from tbkin.objectives.answer import Answer
+from tbkin.objectives.contrastive import Contrastive
+from tbkin.objectives.cusa import CrossModalSoftLabel, UniModalSoftLabel
+from tbkin.objectives.distribution_matching import DistributionMatching
 from tbkin.objectives.grounding import GroundingBox, GroundingDirect, GroundingRank
+from tbkin.objectives.identity import Identity
 from tbkin.objectives.masked import MaskedAttributes, MaskedFeatures, MaskedObjects, MaskedWords
 from tbkin.objectives.matching import Matching
+from tbkin.objectives.mmref import References
+from tbkin.objectives.momentum import MomentumContrast
 from tbkin.objectives.region_words import RegionWords
 from tbkin.objectives.sparsity import Sparsity
 from tbkin.objectives.transport import Transport
+from tbkin.objectives.triplet import Triplet
+from tbkin.objectives.vsl import VisualSemantic
 
 OBJECTIVES: dict[str, type[nn.Module]] = {
     "answer": Answer,
+    "contrastive": Contrastive,
+    "cross_modal_soft_label": CrossModalSoftLabel,
+    "distribution_matching": DistributionMatching,
     "grounding_box": GroundingBox,
     "grounding_direct": GroundingDirect,
     "grounding_rank": GroundingRank,
+    "identity": Identity,
     "masked_attributes": MaskedAttributes,
     "masked_features": MaskedFeatures,
     "masked_objects": MaskedObjects,
     "masked_words": MaskedWords,
     "matching": Matching,
+    "momentum_contrast": MomentumContrast,
+    "references": References,
     "region_words": RegionWords,
     "sparsity": Sparsity,
     "transport": Transport,
+    "triplet": Triplet,
+    "uni_modal_soft_label": UniModalSoftLabel,
+    "visual_semantic": VisualSemantic,
 }
 
 
@@ -60,6 +77,12 @@ class TotalLoss(nn.Module):
         for objective in self.objectives.values():
             if hasattr(objective, "set_epoch"):
                 objective.set_epoch(epoch)
+
+    def bind(self, dataset: Any) -> None:
+        """Show the training data to the objectives that learn from them; once, before training."""
+        for objective in self.objectives.values():
+            if hasattr(objective, "bind"):
+                objective.bind(dataset)
 
     def forward(self, outputs: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to minimise, and each unweighted term by name."""

@@ -92,7 +92,7 @@ def test_settings_are_not_changed(total):
 
 def test_unknown_names_and_settings_say_what_there_is(total):
     with pytest.raises(
-        ValueError, match=r"unknown objective 'anser'; choose from: answer, first, "
+        ValueError, match=r"unknown objective 'anser'; choose from: answer, contrastive, "
     ):
         total({"anser": {}})
     with pytest.raises(
