@@ -4,6 +4,7 @@ tbkin score vqa predictions=FILE questions=FILE annotations=FILE [rule=legacy] [
 tbkin score vqa_submission predictions=FILE questions=FILE [json=true]
 tbkin score captions predictions=FILE gold=FILE [matching=lemma] [json=true]
 tbkin score grounding predictions=FILE gold=FILE [iou=plus_one] [comparison=gt] [json=true]
+tbkin score retrieval scores=FILE dataset=FILE [protocol=1k] [captions=all] [json=true]
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tbkin.files import file_lines, files_record
 from tbkin.metrics.vqa_accuracy import RULES, baselines, score_predictions
 from tbkin.scoring_captions import score_captions
 from tbkin.scoring_grounding import score_grounding
+from tbkin.scoring_retrieval import score_retrieval
 from tbkin.scoring_submission import score_submission
 
 
@@ -149,6 +151,7 @@ def vqa_table(result: dict[str, Any]) -> str:
 SCORES: dict[str, Callable[[list[str]], None]] = {
     "captions": score_captions,
     "grounding": score_grounding,
+    "retrieval": score_retrieval,
     "vqa": score_vqa,
     "vqa_submission": score_submission,
 }

@@ -184,8 +184,8 @@ def test_files_that_are_missing_or_not_json(files, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "needs a benchmark; choose from: captions, grounding, vqa"),
-        (["vqaa"], "unknown benchmark 'vqaa'; choose from: captions, grounding, vqa"),
+        ([], "needs a benchmark; choose from: captions, grounding, retrieval, vqa"),
+        (["vqaa"], "unknown benchmark 'vqaa'; choose from: captions, grounding, retrieval, vqa"),
         (["vqa"], "predictions is missing; add predictions=FILE"),
         (["vqa", "predictions=p", "questions=q"], "annotations is missing"),
         (["vqa", "prediction=p"], "unknown setting 'prediction'; did you mean 'predictions'"),
