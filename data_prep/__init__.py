@@ -26,10 +26,16 @@ vqa            VQA 2.0 questions and annotations, pictures        prepared folde
                                                                   (``tbkin/data/prepared.py``)
 refcoco        RefCOCO / + / g in any of five layouts, pictures   prepared folder
                                                                   (``tbkin/data/prepared.py``)
+retrieval      pictures with captions, in any of four layouts     prepared folder
+                                                                  (``tbkin/data/prepared.py``)
+persons        CUHK-PEDES, ICFG-PEDES or RSTPReid, pictures       prepared folder
+                                                                  (``tbkin/data/prepared.py``)
+teachers       prepared folder of retrieval, encoders             teacher features
+                                                                  (``tbkin/data/teachers.py``)
 overlap        a split and training sets, in their own files      a table; ids; perhaps a prepared
                                                                   folder without shared pictures
 ============== ================================================== ============================
 
-Steps that take long (regions, scene_graphs) write numbered shards: a stopped run goes on where it
-was, and processes share the work (``tbkin/resume.py``).
+Steps that take long (regions, scene_graphs, teachers) write numbered shards: a stopped run goes on
+where it was, and processes share the work (``tbkin/resume.py``).
 """

@@ -20,6 +20,9 @@ STEPS = {
     "pretraining": "captions and their pictures, ready to pre-train on",
     "vqa": "official VQA 2.0 files and pictures, ready to train on",
     "refcoco": "RefCOCO, RefCOCO+ or RefCOCOg and pictures, ready to train on",
+    "retrieval": "pictures with captions, ready for image-text retrieval",
+    "persons": "pictures of persons with captions, ready for retrieval",
+    "teachers": "what frozen encoders make of captions and pictures, for soft labels",
     "overlap": "which pictures of a split are in a training set",
 }
 

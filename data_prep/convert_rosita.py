@@ -36,7 +36,8 @@ from tbkin.config import load_config, setting
 from tbkin.data.processing_tbkin import ROSITA_CLEANING, SPECIAL_TOKENS, TBKINProcessor
 from tbkin.files import new_folder
 from tbkin.model.convert_rosita import Conversion, convert_rosita, read_checkpoint
-from tbkin.model.heads import TBKINForImageTextRetrieval, TBKINForQuestionAnswering
+from tbkin.model.heads import TBKINForQuestionAnswering
+from tbkin.model.retrieval import TBKINForImageTextRetrieval
 from tbkin.parsers import resolve_parser
 
 TEXT_LENGTH, RETRIEVAL_TEXT_LENGTH, REGIONS = 20, 30, 36  # ROSITA's

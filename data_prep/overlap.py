@@ -25,14 +25,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.official import box_source, link_folder
+from data_prep.official import link_folder
 from data_prep.refcoco import counts_of, shared_pictures
 from data_prep.regions import make_way
+from data_prep.retrieval_folder import caption_counts, source_of_boxes
 from tbkin.config import load_config, setting
 from tbkin.data.features import RegionStore
-from tbkin.data.picture_ids import PictureIds, read_picture_ids
+from tbkin.data.picture_ids import PictureIds, check_collections, read_picture_ids
 from tbkin.data.prepared import read_record, read_split
-from tbkin.files import new_folder, write_json, write_text
+from tbkin.files import file_hash, new_folder, write_json, write_text
 
 
 @dataclass
@@ -65,6 +66,7 @@ def main(arguments: list[str]) -> None:
     if config.filter and not make_way(Path(config.filter), config.overwrite):
         return
     others = [read_picture_ids(name) for name in config.against]
+    check_collections([split, *others])
     result = overlap(split, others)
     seen = set().union(*(other.texts for other in others))
     shared = sorted(split.texts.keys() & seen)
@@ -146,7 +148,8 @@ def write_filtered(split: PictureIds, left_out: set[int], against: list[str], ou
             for part in (f"{name}.jsonl", f"graphs/{name}.jsonl"):
                 if (folder / part).is_file():  # written anew: a link's other end stays as it is
                     write_text(unfinished / part, _lines(folder / part, kept))
-            record["splits"][name] = _recount(unfinished, name, split.what)
+            _teach(unfinished, folder, name)
+            record["splits"][name] = _recount(unfinished, name, split.what, record)
         record |= _renewed(unfinished, record)
         record.pop("official_counts", None)  # a filtered split has no published number
         record["filtered"] = {
@@ -167,8 +170,17 @@ def _renewed(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     if "box_source" in record:
         pictures = {row["image_id"] for part in rows.values() for row in part}
         store = RegionStore(folder / "regions")
-        renewed["box_source"] = box_source(record["detector"], store, pictures)
+        renewed["box_source"] = source_of_boxes(record["detector"], store, pictures)
     return renewed
+
+
+def _teach(filtered: Path, folder: Path, split: str) -> None:
+    """Let teachers that were asked about a split know what is left of it as well."""
+    for path in filtered.glob("teachers/*/teacher.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record.get("splits", {}).get(split) == file_hash(folder / f"{split}.jsonl"):
+            record["splits"][split] = file_hash(filtered / f"{split}.jsonl")
+            write_json(path, record)
 
 
 def _keep(path: Path, left_out: set[int]) -> list[bool]:
@@ -184,9 +196,11 @@ def _split(path: Path) -> list[str]:
         return file.readlines()
 
 
-def _recount(folder: Path, split: str, what: str) -> dict[str, Any]:
+def _recount(folder: Path, split: str, what: str, record: dict[str, Any]) -> dict[str, Any]:
     """What a split holds, of the counts that can be had from it alone."""
     rows = read_split(folder, split)
+    if record["task"] == "retrieval":
+        return caption_counts(rows, record["identities"])
     if what == "expressions":
         return counts_of(rows, RegionStore(folder / "regions"))
     return {what: len(rows), "pictures": len({row["image_id"] for row in rows})}

@@ -88,6 +88,14 @@ def file_lines(record: Mapping[str, Mapping[str, str]]) -> list[str]:
     ]
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a model's weights in a checkpoint folder, one or several parts.
+
+    Other tables may stand beside them: what objectives learned, scores.
+    """
+    return sorted(folder.glob("model*.safetensors"))
+
+
 def file_hash(path: Path) -> str:
     """sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:

@@ -17,7 +17,7 @@ from typing import Any
 
 from tbkin.data.picture_ids import collection_of
 from tbkin.data.prepared import read_record
-from tbkin.files import file_hash, write_text
+from tbkin.files import file_hash, weight_files, write_text
 
 FILE = "trained_on.json"
 
@@ -33,7 +33,7 @@ def split_record(root: Path, split: str) -> dict[str, Any]:
     record = read_record(root)
     return {
         "task": record["task"],
-        "dataset": record.get("dataset", record["task"]),
+        "dataset": record.get("dataset", record["task"]) or _name_of(record, root),
         "split": split,
         "sha256": file_hash(root / f"{split}.jsonl"),
     }
@@ -94,7 +94,7 @@ def read_training_record(folder: Path) -> dict[str, Any]:
         return {"run": None, "known": False, "splits": [], "images": {}}
     record = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(record["images"], list):  # of before collections were told apart
-        record["images"] = {"coco": record["images"]}
+        record |= {"images": {"coco": record["images"]}, "known": False}  # or they are GQA's
     return record
 
 
@@ -146,9 +146,14 @@ def model_record(folder: Path) -> dict[str, Any]:
     """Which checkpoint: its folder, the hash of its weights, and the run that trained it."""
     return {
         "folder": str(folder),
-        "sha256": {path.name: file_hash(path) for path in sorted(folder.glob("*.safetensors"))},
+        "sha256": {path.name: file_hash(path) for path in weight_files(folder)},
         "run": read_training_record(folder)["run"],
     }
+
+
+def _name_of(record: dict[str, Any], root: Path) -> str:
+    """What to call a data set without a name: as the folder that it was prepared from."""
+    return Path(record.get("root") or root).resolve().name
 
 
 def notes_of(record: dict[str, Any], split: str) -> list[str]:

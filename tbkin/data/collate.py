@@ -24,7 +24,13 @@
 ``object_labels``             (B, R)     its class, -100 elsewhere; also ``attribute_labels``
 ``object_confidence``         (B, R)     of that class, 0 elsewhere; also ``attribute_confidence``
 ``match_labels``              (B,)       1 = text and picture belong together
-``caption_ids``               (B,)       of pre-training
+``caption_ids``               (B,)       of pre-training and retrieval
+``image_ids``                 (B,)       of retrieval
+``pair_ids``                  (B,)       of pictures and captions that are looked at again
+``identities``                (B,)       of retrieval: equal ones are positive pairs; the image id
+                                         where pictures show no persons or classes
+``image_teacher``             (B, d)     of retrieval: unit rows of a frozen encoder, if the
+                                         examples have them; likewise ``text_teacher``
 ``graph``                     PyG        see :func:`collate_graphs`
 ============================ ========== =======================================================
 
@@ -46,6 +52,15 @@ from tbkin.graphs.kinds import NUM_KINDS
 from tbkin.objectives.masked import NOT_MASKED
 
 NO_ID = -1  # of what is no question, or no expression, in a batch of both
+IDS = {
+    "question_id": "question_ids",
+    "sentence_id": "sentence_ids",
+    "caption_id": "caption_ids",
+    "image_id": "image_ids",
+    "identity": "identities",
+    "pair_id": "pair_ids",
+}
+"""Field of an example -> field of the batch, int64 as it is."""
 
 
 class Collator:
@@ -83,9 +98,12 @@ class Collator:
         }
         sizes = (input_ids.shape[1], max(regions), max(attributes))
         batch["graph"] = collate_graphs(examples, sizes)
-        for name in ("question_id", "sentence_id"):
+        for name, field in IDS.items():
             if name in examples[0]:
-                batch[f"{name}s"] = torch.tensor([example[name] for example in examples])
+                batch[field] = torch.tensor([example[name] for example in examples])
+        for field in ("image_teacher", "text_teacher"):
+            if field in examples[0]:
+                batch[field] = torch.stack([example[field] for example in examples])
         if "rank_labels" in examples[0]:
             for name in ("rank_labels", "box_labels", "box_label_mask"):
                 batch[name] = _pad_rows([example[name] for example in examples])
@@ -123,7 +141,6 @@ def _hidden(examples: list[Example]) -> dict[str, Tensor]:
         **{name: _pad_rows([one[name] for one in examples], NOT_MASKED) for name in labels},
         **{name: _pad_rows([one[name] for one in examples]) for name in values},
         "match_labels": torch.tensor([example["match_label"] for example in examples]),
-        "caption_ids": torch.tensor([example["caption_id"] for example in examples]),
     }
 
 

@@ -16,9 +16,9 @@ list                             ids or file names: a JSON list, or ``.txt``, a 
 
 JSON may be gzip. Numbers are compared within the *collection* that they are of. COCO's are distinct
 across its splits and years, and nearly every source has them. A prepared folder says whose it has
-(``picture_ids`` in ``dataset.json``; GQA's are Visual Genome's), also for its region store; a list
-of another collection's numbers would be compared as if it were COCO's. Visual Genome's other files
-have ids of its own and are refused.
+(``picture_ids`` in ``dataset.json``; GQA's are Visual Genome's, an album's its own), also for its
+region store; a list of another collection's numbers would be compared as if it were COCO's. Visual
+Genome's other files have ids of its own and are refused.
 """
 
 from __future__ import annotations
@@ -39,7 +39,13 @@ MEND = "copy the file again"
 VISUAL_GENOME = {"objects", "regions", "relationships", "attributes", "qas", "synsets"}
 """What Visual Genome's files other than image_data.json say of a picture."""
 COLLECTIONS = {"coco": "COCO", "visual_genome": "Visual Genome"}
-TEXTS = {"vqa": "questions", "pretraining": "captions", "grounding": "expressions"}
+"""How messages call a collection; others have the names of their data sets."""
+TEXTS = {
+    "vqa": "questions",
+    "pretraining": "captions",
+    "grounding": "expressions",
+    "retrieval": "captions",
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class PictureIds:
             "pictures".
         texts: picture id -> how many of them are of it; 0 for a picture of which there is none.
         prepared: the folder and the splits read, where it is a prepared folder.
-        collection: whose numbers the ids are, a key of ``COLLECTIONS``.
+        collection: whose numbers the ids are: "coco", "visual_genome", the name of a data set.
     """
 
     name: str
@@ -77,9 +83,9 @@ def check_collections(sources: Iterable[PictureIds]) -> None:
     for other in others:
         if other.collection != first.collection:
             raise ValueError(
-                f"{first.name} has the picture ids of {COLLECTIONS[first.collection]} and "
-                f"{other.name} those of {COLLECTIONS[other.collection]}, which say nothing of one "
-                "another; compare sources with the ids of one of them."
+                f"{first.name} has the picture ids of {_called(first)} and {other.name} those of "
+                f"{_called(other)}, which say nothing of one another; compare sources with the ids "
+                "of one of them."
             )
 
 
@@ -199,6 +205,10 @@ def _karpathy(path: Path, images: list[dict[str, Any]], split: str) -> dict[int,
 
 def _counted(rows: list[dict[str, Any]]) -> dict[int, int]:
     return dict(Counter(int(row["image_id"]) for row in rows))
+
+
+def _called(source: PictureIds) -> str:
+    return COLLECTIONS.get(source.collection, source.collection)
 
 
 def _numbers(names: Any, where: Path) -> dict[int, int]:

@@ -114,7 +114,9 @@ class PictureTexts(Dataset[Example]):
             )
 
 
-def build_processor(root: Path, split: str, parser: str, column: str) -> TBKINProcessor:
+def build_processor(
+    root: Path, split: str, parser: str, column: str, more: Sequence[str] = ()
+) -> TBKINProcessor:
     """A processor whose words are those of a split's texts and of the detector.
 
     Args:
@@ -123,13 +125,14 @@ def build_processor(root: Path, split: str, parser: str, column: str) -> TBKINPr
         parser: ``auto`` is settled here, so that the checkpoint names the parser it was trained
             with.
         column: what the texts are called in the split.
+        more: further words.
     """
     store = RegionStore(root / "regions")
     names = [*store.manifest["labels"], *store.manifest["attributes"]]
     texts = [WORD.findall(row[column]) for row in read_split(root, split)]
     record = json.loads((root / "dataset.json").read_text())
     return TBKINProcessor(
-        build_tokenizer([*texts, *(name.replace("_", " ").split() for name in names)]),
+        build_tokenizer([*texts, *(name.replace("_", " ").split() for name in names), list(more)]),
         parser=resolve_parser(parser, "question"),
         fingerprint=store.fingerprint,
         detector=record["detector"],

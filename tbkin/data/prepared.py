@@ -3,7 +3,8 @@
 ::
 
     FOLDER/dataset.json   schema, task, root and the official files with their sha256, counts,
-                          detector, box_source (in words, where the regions come from)
+                          detector, box_source (in words, where the regions come from),
+                          picture_ids (whose numbers they are; without it COCO's)
     FOLDER/train.jsonl …  one question a line, with its ten answers where they are known
     FOLDER/answers.json   the answer vocabulary, a list of strings
     FOLDER/regions/       a region store
@@ -19,6 +20,19 @@ answers, and beside them
 ``tbkin prep refcoco`` writes one referring expression a line (``tbkin/data/refcoco_files.py``) and
 no answers; its ``dataset.json`` also has ``dataset`` (``refcoco_unc``, …), ``layout`` and how many
 expressions the candidates cover.
+
+``tbkin prep retrieval`` and ``tbkin prep persons`` write one caption a line, those of a picture
+adjacent (``tbkin/data/retrieval_files.py``: ``caption_id``, ``image_id``, ``identity``,
+``caption``), and beside them
+
+::
+
+    FOLDER/pictures.json  image id -> where the picture is
+    FOLDER/true_of.json   caption id -> the pictures that it is true of, where the data set says so
+
+Their ``dataset.json`` also has ``dataset`` ("coco", …; "" without a name), ``layout``,
+``identities`` (whether pictures show persons or classes with numbers of their own), ``image_ids``
+(what the ids are) and what was left out.
 """
 
 from __future__ import annotations

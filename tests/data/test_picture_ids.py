@@ -100,6 +100,9 @@ def test_gqas_pictures_are_not_cocos(tiny_root, write, tmp_path):
     check_collections(of_gqa)
     of_coco = [read_picture_ids(str(tiny_root.prepared)), read_picture_ids(write([1, 2]))]
     check_collections(of_coco)
+    (gqa / "dataset.json").write_text(json.dumps(record | {"picture_ids": "album (lists)"}))
+    with pytest.raises(ValueError, match=r"gqa has the picture ids of album \(lists\) and .*COCO"):
+        check_collections([read_picture_ids(str(gqa)), of_coco[1]])
     with pytest.raises(
         ValueError, match=r"gqa:val has the picture ids of Visual Genome and .*COCO"
     ):

@@ -15,7 +15,8 @@ from data_prep.convert_rosita import check_inputs, read_answers, rosita_tokenize
 from tbkin.config import run_command
 from tbkin.data.processing_tbkin import SPECIAL_TOKENS, TBKINProcessor, with_words
 from tbkin.graphs.scene_graph import Node, SceneGraph
-from tbkin.model.heads import TBKINForImageTextRetrieval, TBKINForQuestionAnswering
+from tbkin.model.heads import TBKINForQuestionAnswering
+from tbkin.model.retrieval import TBKINForImageTextRetrieval
 from tbkin.parsers import PARSERS
 from tbkin.parsers.spacy_rules import installed_model
 from tests.conftest import QUESTION, WORDS, place_regions

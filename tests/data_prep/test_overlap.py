@@ -133,6 +133,15 @@ def test_errors_are_one_line_and_leave_nothing(prepared, capsys, words, message)
     assert not Path("x").exists()
 
 
+def test_numbers_of_another_collection_are_refused(prepared, capsys):
+    record = read_record(prepared)
+    write(prepared / "dataset.json", record | {"picture_ids": "visual_genome"})
+    words = ["prep", "overlap", f"split={prepared}:val"]
+    assert run_command(main, [*words, f"against=[{write('ids.json', [42])}]"]) == 2
+    assert "the picture ids of Visual Genome and ids.json those of COCO" in capsys.readouterr().err
+    assert run_command(main, [*words, f"against=[{prepared}:testA]"]) in (0, None)
+
+
 def test_how_many_grids_are_left_is_counted_again(prepared):
     dets = write("dets.json", [{"image_id": 43, "box": [0, 0, 7, 3], "score": 0.9}])
     words = ["data.root=refer", "detector=detections", f"detector.boxes=[{dets}]", "output=d"]
