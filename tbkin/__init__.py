@@ -14,7 +14,7 @@ _PLACES = {
     "SceneGraph": "tbkin.graphs.scene_graph",
     "TBKINConfig": "tbkin.model.configuration_tbkin",
     "TBKINForGrounding": "tbkin.model.heads",
-    "TBKINForImageTextRetrieval": "tbkin.model.heads",
+    "TBKINForImageTextRetrieval": "tbkin.model.retrieval",
     "TBKINForPreTraining": "tbkin.model.heads",
     "TBKINForQuestionAnswering": "tbkin.model.heads",
     "TBKINModel": "tbkin.model.modeling_tbkin",

@@ -182,6 +182,14 @@ class DataConfig:
     masking: Literal["graph", "simple", "random"] = setting(
         "graph", "what pre-training hides, see tbkin/data/masking.py"
     )
+    teachers: str = setting(
+        "", "of retrieval: what `tbkin prep teachers` wrote; auto: data.root/teachers; empty: none"
+    )
+    prompt: dict[str, Any] = setting(
+        {},
+        "of retrieval: spatial prompts behind captions, as data.prompt.probability=0.5; see "
+        "tbkin/data/prompts.py",
+    )
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -199,13 +207,16 @@ class OptimConfig:
     betas: list[float] = setting([0.9, 0.98], "of Adam: decay of its two running means")
     eps: float = setting(1e-8, "of Adam: added to the root of the second mean")
     weight_decay: float = setting(0.01, "decoupled; not on biases, norms and embeddings")
-    schedule: Literal["linear", "steps"] = setting(
-        "linear", "linear: rises, then falls to 0; steps: ROSITA's, in quarters, then decay_epochs"
+    schedule: Literal["linear", "steps", "cosine"] = setting(
+        "linear",
+        "linear: rises, then falls to 0; steps: ROSITA's, in quarters, then decay_epochs; "
+        "cosine: falls to min_lr, epoch by epoch",
     )
     warmup_ratio: float = setting(0.05, "share of the run that the learning rate rises")
     decay_epochs: list[int] = setting(
         [], "of schedule=steps: epochs (the first is 0) from whose start the rate is a tenth"
     )
+    min_lr: float = setting(0.0, "of schedule=cosine: what the learning rate falls to")
     max_grad_norm: float = setting(1.0, "gradients are clipped to this norm")
     gradient_accumulation_steps: int = setting(1, "batches a step")
 
@@ -224,6 +235,13 @@ class OptimConfig:
             )
         if any(epoch < 1 for epoch in self.decay_epochs):
             raise ValueError(f"optim.decay_epochs must be >= 1, got {self.decay_epochs}.")
+        if self.min_lr and self.schedule != "cosine":
+            raise ValueError(
+                f"optim.min_lr={self.min_lr} needs optim.schedule=cosine; without it set "
+                "optim.min_lr=0."
+            )
+        if not 0 <= self.min_lr <= self.lr:
+            raise ValueError(f"optim.min_lr must be in [0, optim.lr={self.lr}], got {self.min_lr}.")
         if not 0 <= self.warmup_ratio < 1:
             raise ValueError(f"optim.warmup_ratio must be in [0, 1), got {self.warmup_ratio}.")
         if self.max_grad_norm <= 0:

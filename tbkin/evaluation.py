@@ -3,8 +3,10 @@
 Writes ``metrics.json``: the score, its parts, its baselines, and the protocol that it was made by,
 which is printed with it. Beside it stands ``predictions.json`` in the benchmark's own format:
 EvalAI's list of question_id and answer (``task=vqa``), sentence id -> box in pixels
-(``task=grounding``). Of ``task=pretraining`` it says how much of what is hidden the model restores;
-the same things are hidden every time.
+(``task=grounding``); of ``task=retrieval`` ``scores.safetensors``, pictures by captions, which
+``tbkin score retrieval`` reads, and with ``rerank=k`` ``reranked.safetensors``. Of
+``task=pretraining`` it says how much of what is hidden the model restores; the same things are
+hidden every time.
 
 A split that the checkpoint was trained on is refused unless ``seen=true``. Any number of processes
 gives the same numbers; a stopped run goes on with the same command.
@@ -21,20 +23,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from accelerate import Accelerator
+from safetensors.torch import save
 from transformers.utils.logging import disable_progress_bar
 
 from tbkin.config import choose, load_config, setting
 from tbkin.data.collate import Collator
 from tbkin.data.prepared import find_prepared, read_record
 from tbkin.data.processing_tbkin import TBKINProcessor
-from tbkin.files import file_hash, write_json
+from tbkin.files import file_hash, write_bytes, write_json
 from tbkin.metrics.grounding_accuracy import COMPARISONS, IOUS
 from tbkin.metrics.vqa_accuracy import RULES
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.provenance import check_unseen, protocol_lines, protocol_of, split_record
+from tbkin.ranking import look_again
 from tbkin.reports import REPORTS, Rules
+from tbkin.reports_retrieval import TABLES
 from tbkin.running import Runner, evaluate_in_shards, finish
-from tbkin.tasks import TASKS, Task
+from tbkin.tasks import TASKS, Task, check_ranks
 
 SELECTION = ("attention_kept", "attention_gate", "nodes_kept", "edges_kept")
 
@@ -70,6 +75,9 @@ class EvalConfig:
     iou: str = setting("plain", f"of task=grounding: form of the IoU, {', '.join(IOUS)}")
     comparison: str = setting("ge", "of task=grounding: ge: an IoU of just 0.5 passes; or gt")
     regress: bool = setting(True, "of task=grounding: move the chosen region before it is judged")
+    rerank: str = setting(
+        "", "of task=retrieval: how many of the best are ordered by the fused score; or all"
+    )
     batch_size: int = setting(128, "examples a batch, over all processes together")
     json: bool = setting(False, "print one JSON object instead of a table")
     data: EvalData = field(default_factory=EvalData)
@@ -80,6 +88,8 @@ class EvalConfig:
         choose(dict.fromkeys(RULES), self.rule, "rule")
         choose(IOUS, self.iou, "iou")
         choose(COMPARISONS, self.comparison, "comparison")
+        if self.rerank not in ("", "all") and not (self.rerank.isdecimal() and int(self.rerank)):
+            raise ValueError(f"rerank must be a number >= 1 or all, got {self.rerank!r}.")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {self.batch_size}.")
 
@@ -107,6 +117,7 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
     root = find_prepared(config.data.root, config.task)
     processor = TBKINProcessor.from_pretrained(folder)
     model = task.model.from_pretrained(folder)
+    check_ranks(config.task, model.config, f"init_from={folder} ")
     labels = list(model.config.id2label.values())
     if model.config.grounding_box == "direct" and not config.regress:
         raise ValueError(f"regress=false: {folder} says boxes directly, it chooses no region.")
@@ -114,7 +125,14 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
     dataset = task.dataset(root, config.split, processor, labels, config.data.max_examples, **own)
     images = {row["image_id"] for row in dataset.rows}
     seen = check_unseen(folder, root, config.split, images, config.seen)
-    rules = Rules(config.rule, config.iou, config.comparison, config.regress, config.data.masking)
+    rules = Rules(
+        config.rule,
+        config.iou,
+        config.comparison,
+        config.regress,
+        config.data.masking,
+        config.rerank if config.task == "retrieval" else "",
+    )
     chosen_by = report.rules(rules)
     protocol = protocol_of(folder, root, config.split, len(dataset), chosen_by, seen)
     if len(dataset) == config.data.max_examples:
@@ -142,6 +160,11 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
     mark = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
     unfinished = output / f"evaluating-{mark}"
     computed = evaluate_in_shards(runner, unfinished, decides)
+    if rules.rerank:
+        k = 0 if rules.rerank == "all" else int(rules.rerank)
+        again = unfinished.with_name(f"{unfinished.name}-again")
+        second = look_again(runner, computed and metric.embeds(), k, again, decides)
+        computed = computed and computed | {"second": second}
     finish(accelerator)
     if computed is None:
         return None
@@ -156,11 +179,16 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
         "data": {"root": str(root), "regions": dataset.store.fingerprint},
         "files": read_record(root)["files"],
     }
-    predictions = report.predictions(metric)
+    predictions, tables = report.predictions(metric), report.tables(metric, computed)
+    for name in set(TABLES) - set(tables):
+        (output / name).unlink(missing_ok=True)  # of an earlier run: it would belie the metrics
     if predictions is not None:
         write_json(output / "predictions.json", predictions)
+    for name, content in tables.items():
+        write_bytes(output / name, save(content))
     write_json(output / "metrics.json", values)
-    shutil.rmtree(unfinished)
+    for left in output.glob(f"{unfinished.name}*"):
+        shutil.rmtree(left)
     return values
 
 

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from tbkin.data.prepared import read_split
 from tbkin.metrics.grounding_accuracy import GroundingAccuracy, score_boxes
 from tbkin.metrics.grounding_baselines import candidate_figures
 from tbkin.metrics.masked_accuracy import MaskedAccuracy
+from tbkin.metrics.recall import Recall
 from tbkin.metrics.vqa_accuracy import VQAAccuracy, baselines, score_predictions
+from tbkin.reports_retrieval import ranking_of, retrieval_lines, retrieval_values, score_tables
 from tbkin.scoring import vqa_table
 from tbkin.scoring_grounding import grounding_table
 
@@ -26,6 +30,7 @@ class Rules:
         comparison: whether an IoU of just the threshold passes.
         regress: whether a region is moved before it is judged.
         masking: what pre-training hides.
+        rerank: how many of the best retrieval orders by the fused score: "", a number, or "all".
     """
 
     vqa: str = "official"
@@ -33,6 +38,7 @@ class Rules:
     comparison: str = "ge"
     regress: bool = True
     masking: str = "graph"
+    rerank: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Report:
         predictions: ``(metric) ->`` content of ``predictions.json`` in the benchmark's own format;
             None: there is none.
         table: ``(report) ->`` lines to print; "" where nobody knows the truth.
+        tables: ``(metric, computed) ->`` file name -> tensors by name, for files beside it.
     """
 
     metric: Callable[[Any, list[str], Rules], Any]
@@ -54,6 +61,9 @@ class Report:
     values: Callable[[Any, Any, Path, Rules, dict[str, float]], dict[str, Any]]
     predictions: Callable[[Any], Any]
     table: Callable[[dict[str, Any]], str]
+    tables: Callable[[Any, dict[str, Any]], dict[str, dict[str, Tensor]]] = (
+        lambda metric, computed: {}
+    )
 
 
 class Answers(VQAAccuracy):
@@ -141,6 +151,14 @@ REPORTS: dict[str, Report] = {
         },
         predictions=lambda metric: None,
         table=_pretraining_table,
+    ),
+    "retrieval": Report(
+        metric=lambda dataset, labels, rules: Recall(dataset),
+        rules=lambda rules: {"ties": "pessimistic", "ranking": ranking_of(rules.rerank)},
+        values=retrieval_values,
+        predictions=lambda metric: None,
+        table=retrieval_lines,
+        tables=score_tables,
     ),
     "vqa": Report(
         metric=_vqa_metric,

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tbkin.data import multitask, pretraining, refcoco, vqa
+from tbkin.data import multitask, pretraining, refcoco, retrieval, vqa
 from tbkin.metrics.grounding_accuracy import GroundingAccuracy
 from tbkin.metrics.masked_accuracy import MaskedAccuracy
 from tbkin.metrics.mean_accuracy import MeanAccuracy
+from tbkin.metrics.recall import Recall
 from tbkin.metrics.vqa_accuracy import VQAAccuracy
+from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.heads import (
     TBKINForGrounding,
     TBKINForMultiTask,
@@ -19,6 +21,7 @@ from tbkin.model.heads import (
     TBKINForQuestionAnswering,
 )
 from tbkin.model.modeling_tbkin import TBKINPreTrainedModel
+from tbkin.model.retrieval import TBKINForImageTextRetrieval
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Task:
         labelled: prefixes of the weights that have a row for each label.
         label_counts: ``(labels) ->`` settings of the model that follow from the labels.
         data_settings: settings of ``data.*`` that the dataset takes as well.
+        training_settings: likewise, but of the dataset that is learned from alone.
         parts: tasks that are learned together; then ``root`` is a folder for each, by name.
     """
 
@@ -52,6 +56,7 @@ class Task:
     labelled: tuple[str, ...]
     label_counts: Callable[[list[str]], dict[str, int]] = lambda labels: {}
     data_settings: tuple[str, ...] = ()
+    training_settings: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
 
 
@@ -109,6 +114,17 @@ TASKS: dict[str, Task] = {
         label_counts=pretraining.label_counts,
         data_settings=("masking",),
     ),
+    "retrieval": Task(
+        dataset=retrieval.RetrievalDataset,
+        model=TBKINForImageTextRetrieval,
+        metric=lambda dataset, labels: Recall(dataset),
+        monitor="recall@1",
+        objectives={"contrastive": {}, "region_words": {}},
+        build_processor=retrieval.build_processor,
+        read_labels=lambda root: [],
+        labelled=(),
+        training_settings=("teachers", "prompt"),
+    ),
     "vqa": Task(
         dataset=vqa.VQADataset,
         model=TBKINForQuestionAnswering,
@@ -120,3 +136,18 @@ TASKS: dict[str, Task] = {
         labelled=("head.answers.",),
     ),
 }
+
+
+def check_ranks(task: str, config: TBKINConfig, start: str) -> None:
+    """Raise ValueError for a retrieval model without embeddings, as ROSITA's, which ranks nothing.
+
+    Args:
+        task: row of ``TASKS``.
+        config: of the model.
+        start: what a run must be told to start from this model; "" where it does.
+    """
+    if task == "retrieval" and not config.embedding_size:
+        raise ValueError(
+            "the model only judges pairs (embedding_size=0) and cannot rank; give it embeddings: "
+            f"tbkin train task=retrieval {start}model.embedding_size=256"
+        )

@@ -5,7 +5,8 @@ The same as ``tbkin train``, ``python -m tbkin.train`` and ``accelerate launch -
 several processes with ``torchrun --nproc_per_node 2 tbkin/train.py`` (or accelerate's launcher).
 
 Writes to ``output_dir``: the best checkpoint by validation score (one ``from_pretrained`` is
-enough to predict), ``run.json`` (settings, versions, data hashes, scores) and ``log.jsonl``.
+enough to predict), ``run.json`` (settings, versions, data hashes, scores), ``log.jsonl`` and, where
+objectives have learned something themselves, ``objectives.safetensors``.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from accelerate.utils import (
     broadcast,
     set_seed,
 )
+from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -46,19 +48,23 @@ from tbkin.data.collate import Collator
 from tbkin.data.prepared import STEPS, find_prepared, read_record
 from tbkin.data.processing_tbkin import TBKINProcessor
 from tbkin.files import write_json
+from tbkin.gathering import gathered
+from tbkin.momentum_model import MomentumModel
 from tbkin.objectives import TotalLoss
 from tbkin.optimization import build_optimizer, epochs_done, set_lr
 from tbkin.provenance import (
     new_run_id,
+    pictures_by_collection,
     save_training_record,
     split_record,
     training_record,
 )
 from tbkin.running import Runner, evaluate, finish, kept_by_block, quiet
 from tbkin.starting_model import build
-from tbkin.tasks import TASKS
+from tbkin.tasks import TASKS, check_ranks
 
 TINY_ROOT = "data/tiny"
+LEARNED = "objectives.safetensors"  # temperatures, MMRef's references, …: objective.name -> tensor
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")  # what a launcher sets
 PACKAGES = ("torch", "transformers", "torch-geometric", "spacy", "accelerate", "omegaconf", "numpy")
 
@@ -72,7 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
 def train(config: TrainConfig) -> dict[str, Any]:
     """One run, from settings to ``run.json``, whose content is returned."""
     task = choose(TASKS, config.task, "task")
-    total_loss = TotalLoss(config.objectives or task.objectives)
+    objectives = config.objectives or task.objectives
+    total_loss = TotalLoss(objectives)
     accelerator = Accelerator(
         gradient_accumulation_steps=config.optim.gradient_accumulation_steps,
         mixed_precision=config.mixed_precision,
@@ -81,6 +88,9 @@ def train(config: TrainConfig) -> dict[str, Any]:
     )
     disable_progress_bar()  # of transformers: a checkpoint is written in a blink
     set_seed(config.seed)
+    for name in ("teachers", "prompt"):
+        if getattr(config.data, name) and name not in task.training_settings:
+            raise ValueError(f"data.{name} is of no use to task={config.task}; leave it out.")
     for part in config.data.roots:
         choose(dict.fromkeys(task.parts), part, f"part of task {config.task} in data.roots")
     places = {
@@ -96,11 +106,21 @@ def train(config: TrainConfig) -> dict[str, Any]:
     processor, model, note = build(config, task, root)
     if note and accelerator.is_main_process:
         sys.stderr.write(f"{note}\n")
+    check_ranks(config.task, model.config, "")
     labels = list(model.config.id2label.values())
-    own = {name: getattr(config.data, name) for name in task.data_settings}
     splits = [
-        task.dataset(root, split, processor, labels, config.data.max_examples, **own)
-        for split in (config.data.train_split, config.data.val_split)
+        task.dataset(
+            root,
+            split,
+            processor,
+            labels,
+            config.data.max_examples,
+            **{name: getattr(config.data, name) for name in names},
+        )
+        for split, names in (
+            (config.data.train_split, task.data_settings + task.training_settings),
+            (config.data.val_split, task.data_settings),
+        )
     ]
     collate = Collator(processor.tokenizer.pad_token_id, len(labels))
     loader = DataLoader(
@@ -111,6 +131,10 @@ def train(config: TrainConfig) -> dict[str, Any]:
         num_workers=config.data.workers,
         persistent_workers=config.data.workers > 0,
     )
+    total_loss.bind(splits[0])
+    momentum = None
+    if "momentum_contrast" in objectives:
+        momentum = MomentumModel(model.to(accelerator.device))
     optimizer = build_optimizer([model, total_loss], config.optim)
     model, optimizer, train_loader = accelerator.prepare(model, optimizer, loader)
     total_loss = total_loss.to(accelerator.device)
@@ -118,10 +142,11 @@ def train(config: TrainConfig) -> dict[str, Any]:
         total_loss = accelerator.prepare(total_loss)
 
     run = new_run_id(config.seed)
+    parts = splits[0].parts if task.parts else {config.task: splits[0]}
     seen = training_record(
         run,
         [split_record(folder, config.data.train_split) for folder in roots.values()],
-        {row["image_id"] for row in splits[0].rows},
+        pictures_by_collection((roots[name], part.rows) for name, part in parts.items()),
         config.init_from,
     )
     data = {name: read_record(folder) for name, folder in roots.items()}
@@ -141,6 +166,17 @@ def train(config: TrainConfig) -> dict[str, Any]:
     if accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)
 
+    def run_model(batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Outputs and batch as objectives read them, with what no loader can know beforehand."""
+        more = {}
+        if "matching" in objectives and hasattr(splits[0], "pairs_of"):
+            more["pairs"] = splits[0].pairs_of(batch, collate)
+        outputs = model(**batch, **more)
+        if momentum is not None:
+            with accelerator.autocast():
+                momentum.add_keys(accelerator.unwrap_model(model), outputs, batch)
+        return outputs, gathered(accelerator, outputs, batch)
+
     def validate() -> dict[str, Any]:
         metric = task.metric(splits[1], labels)
         size = max(1, config.eval_batch_size // accelerator.num_processes)
@@ -149,7 +185,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
 
     def save() -> None:
         if accelerator.is_main_process:
-            save_checkpoint(accelerator.unwrap_model(model), processor, seen, output)
+            learned = accelerator.unwrap_model(model), accelerator.unwrap_model(total_loss)
+            save_checkpoint(*learned, processor, seen, output)
 
     result = fit(
         accelerator,
@@ -158,6 +195,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         total_loss,
         optimizer,
         train_loader,
+        run_model,
         validate,
         save,
         task.monitor,
@@ -181,6 +219,7 @@ def fit(
     total_loss: nn.Module,
     optimizer: torch.optim.Optimizer,
     train_loader: DataLoader,
+    run_model: Any,
     validate: Any,
     save: Any,
     monitor: str,
@@ -217,7 +256,7 @@ def fit(
                 set_lr(optimizer, config.optim, progress, config.epochs)
                 objectives.set_epoch(int(epochs_done(progress, config.epochs)))
                 with accelerator.accumulate(model):
-                    outputs = model(**batch)
+                    outputs, batch = run_model(batch)
                     loss, terms = total_loss(outputs, batch)
                     check_finite(loss, step)
                     accelerator.backward(loss)
@@ -286,14 +325,28 @@ def check_finite(loss: torch.Tensor, step: int) -> None:
 
 
 def save_checkpoint(
-    model: Any, processor: TBKINProcessor, seen: dict[str, Any], output: Path
+    model: Any,
+    total_loss: TotalLoss,
+    processor: TBKINProcessor,
+    seen: dict[str, Any],
+    output: Path,
 ) -> None:
-    """Write a checkpoint and what it has seen beside the old one, then put it in its place."""
+    """Write a checkpoint and what it has seen beside the old one, then put it in its place.
+
+    What the objectives have learned goes into a file of its own, since prediction needs none of it.
+    """
     unfinished = output / ".unfinished"
     unfinished.mkdir(exist_ok=True)
     model.save_pretrained(unfinished)
     processor.save_pretrained(unfinished)
     save_training_record(seen, unfinished)
+    learned = {
+        name: tensor.contiguous() for name, tensor in total_loss.objectives.state_dict().items()
+    }
+    if learned:
+        save_file(learned, unfinished / LEARNED)
+    else:
+        (output / LEARNED).unlink(missing_ok=True)  # of an earlier run's objectives
     for path in unfinished.iterdir():
         path.replace(output / path.name)
     unfinished.rmdir()

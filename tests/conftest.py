@@ -146,6 +146,17 @@ def tiny_root(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def captions_root(tiny_root, tmp_path_factory):
+    """The 40 pictures prepared for retrieval, with the regions of the questions; read only."""
+    import data_prep.retrieval
+
+    folder = tmp_path_factory.mktemp("captions_root") / "prepared"
+    regions = f"regions={tiny_root.prepared / 'regions'}"
+    data_prep.retrieval.main([f"data.root={tiny_root.official}", f"output={folder}", regions])
+    return folder
+
+
+@pytest.fixture(scope="session")
 def trained(tiny_root, tmp_path_factory):
     """Checkpoint folder of a model that has seen the 40-picture world for three epochs."""
     from tbkin.train import main

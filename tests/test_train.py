@@ -345,3 +345,11 @@ def test_pretraining_configs_are_read_and_name_a_task(name):
     config = load_config(TrainConfig, [str(ROOT / "configs" / name)])
     assert config.task in train_module.TASKS
     assert config.data.masking == "graph"
+
+
+def test_settings_of_other_tasks_are_refused(tmp_path):
+    for words in (["data.teachers=auto"], ["data.prompt.probability=0.5"]):
+        config = load_config(TrainConfig, [f"output_dir={tmp_path / 'out'}", *words])
+        with pytest.raises(ValueError, match=r"data\.(teachers|prompt) is of no use to task=vqa"):
+            train_module.train(config)
+    assert not (tmp_path / "out").exists()

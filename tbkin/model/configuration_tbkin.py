@@ -42,6 +42,7 @@ class TBKINConfig(PreTrainedConfig):
         num_object_labels, num_attribute_labels: classes that pre-training predicts of a region.
         grounding_box: where a grounding model takes the box from: ``regions``, the best region,
             moved (ROSITA), or ``direct``, four numbers off the pooled state (as in DETR, MDETR).
+        embedding_size: width of retrieval's embeddings; 0: a retrieval model only judges pairs.
         graph_encoder: ``relational``, or ``none``: then the scene graph is not used.
         graph_gate: start value of the gates of all that the graph adds (graph layers, detector's
             words); 0 starts exactly at the model without.
@@ -88,6 +89,7 @@ class TBKINConfig(PreTrainedConfig):
     num_object_labels: int = 0
     num_attribute_labels: int = 0
     grounding_box: str = "regions"
+    embedding_size: int = 128
     graph_encoder: str = "relational"
     graph_gate: float | int = 1.0
     attributes_attended: bool = True
@@ -132,6 +134,8 @@ class TBKINConfig(PreTrainedConfig):
         for name in ("hidden_dropout_prob", "attention_dropout_prob"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}.")
+        if self.embedding_size < 0:
+            raise ValueError(f"embedding_size must be >= 0, got {self.embedding_size}.")
         for layer in self.selection_layers or ():
             if not 0 <= layer < self.num_hidden_layers:
                 raise ValueError(
@@ -198,6 +202,7 @@ class TBKINConfig(PreTrainedConfig):
             "read_labels": False,
             "num_object_labels": 1600,
             "num_attribute_labels": 400,
+            "embedding_size": 0,
             "graph_encoder": "none",
             "graph_gate": 0.0,
             "attributes_attended": False,

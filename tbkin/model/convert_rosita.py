@@ -24,11 +24,11 @@ from tbkin.config import choose
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.heads import (
     TBKINForGrounding,
-    TBKINForImageTextRetrieval,
     TBKINForPreTraining,
     TBKINForQuestionAnswering,
 )
 from tbkin.model.modeling_tbkin import TBKINPreTrainedModel
+from tbkin.model.retrieval import TBKINForImageTextRetrieval
 
 Groups = dict[str, dict[str, Tensor]]
 

@@ -16,7 +16,6 @@ from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.modeling_tbkin import TBKINModel, TBKINPreTrainedModel
 from tbkin.model.outputs import (
     TBKINForGroundingOutput,
-    TBKINForImageTextRetrievalOutput,
     TBKINForMultiTaskOutput,
     TBKINForPreTrainingOutput,
     TBKINForQuestionAnsweringOutput,
@@ -210,25 +209,6 @@ class TBKINForMultiTask(TBKINPreTrainedModel):
         return TBKINForMultiTaskOutput(
             logits=self.head(fused.pooled), box_logits=ranks, box_deltas=deltas, **fused
         )
-
-
-class TBKINForImageTextRetrieval(TBKINPreTrainedModel):
-    """Whether a picture and a text belong together."""
-
-    def __init__(self, config: TBKINConfig):
-        super().__init__(config)
-        self.tbkin = TBKINModel(config)
-        self.match_head = nn.Linear(config.hidden_size, MATCH_CLASSES)
-        self.post_init()
-
-    def forward(self, **inputs: Any) -> TBKINForImageTextRetrievalOutput:
-        """Judge the pairs of a batch.
-
-        Args:
-            **inputs: as :meth:`TBKINModel.forward` takes them.
-        """
-        fused = self.tbkin(**inputs)
-        return TBKINForImageTextRetrievalOutput(match_logits=self.match_head(fused.pooled), **fused)
 
 
 class TBKINForPreTraining(TBKINPreTrainedModel):

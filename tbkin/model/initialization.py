@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tbkin.files import weight_files
+
 BACKBONE = "tbkin."
 
 
@@ -45,9 +47,11 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     Raises:
         FileNotFoundError: there are none as safetensors.
     """
-    files = sorted(folder.glob("*.safetensors"))
+    files = weight_files(folder)
     if not files:
-        raise FileNotFoundError(f"no *.safetensors in {folder}; convert or save the model again.")
+        raise FileNotFoundError(
+            f"no model*.safetensors in {folder}; convert or save the model again."
+        )
     return {name: value for path in files for name, value in load_file(path).items()}
 
 

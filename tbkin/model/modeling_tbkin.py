@@ -97,6 +97,7 @@ class TBKINModel(TBKINPreTrainedModel):
         attribute_mask: Tensor | None = None,
         graph: Data | None = None,
         output_attentions: bool = False,
+        counted: bool = True,
         **_: object,
     ) -> TBKINOutput:
         """Fuse a batch.
@@ -115,8 +116,10 @@ class TBKINModel(TBKINPreTrainedModel):
             graph: the batch's scene graphs, see ``data/collate.py``. Without it a model with a
                 graph encoder sees text and regions alone.
             output_attentions: also return every layer's logits, weights and keep mask.
+            counted: whether the thresholds' ramp goes on by this pass, in training; of several
+                passes over one batch one counts.
         """
-        ramp = self._ramp()
+        ramp = self._ramp(counted)
         text = self.text(input_ids)
         words = self.text.table() if self.config.region_labels else None
         regions, label_logits = self.regions(
@@ -167,9 +170,9 @@ class TBKINModel(TBKINPreTrainedModel):
             attention_keep=tuple(one.keep for one in traces) if traces else None,
         )
 
-    def _ramp(self) -> float:
+    def _ramp(self, counted: bool) -> float:
         """Share of the thresholds in force: grows with the training steps."""
-        if self.training:
+        if self.training and counted:
             self.training_steps += 1
         if self.config.selection_ramp_steps <= 0:
             return 1.0

@@ -103,13 +103,36 @@ class TBKINForMultiTaskOutput(TBKINForGroundingOutput):
 
 @dataclass
 class TBKINForImageTextRetrievalOutput(TBKINOutput):
-    """Output of :class:`~tbkin.model.heads.TBKINForImageTextRetrieval`.
+    """Output of :class:`~tbkin.model.retrieval.TBKINForImageTextRetrieval`.
+
+    With embeddings, the fields of :class:`TBKINOutput` are those of the pictures by themselves;
+    only ``attention_kept`` and ``attention_pairs`` are of pictures and texts.
 
     Attributes:
-        match_logits: (B, 2); class 1 = picture and text belong together.
+        match_logits: (P, 2); class 1 = picture and text belong together. P = B, the pairs of the
+            batch; in training with wrong pairs 3 B: right pairs, pictures with a wrong text, texts
+            with a wrong picture.
+        match_labels: (P,) 1 = right, 0 = wrong, -100 = not to be judged; in training.
+        match_negatives: which ones were wrong, see ``objectives.matching.HardNegatives``.
+        image_embeds, text_embeds: (B, embedding size) unit rows, for pictures with texts.
+        image_uni_embeds, text_uni_embeds: likewise, for pictures with pictures, texts with texts.
+        momentum_image_embeds, momentum_text_embeds: as ``image_embeds`` and ``text_embeds``, of a
+            slowly moving copy of the model; in training with ``momentum_contrast``.
+        text_token_embeds: (B, T, D), the tokens before any layer mixed them.
+        scores: (B, B), picture i with text j, once those of all processes are gathered.
     """
 
     match_logits: Tensor | None = None
+    match_labels: Tensor | None = None
+    match_negatives: tuple[Tensor, ...] | None = None
+    image_embeds: Tensor | None = None
+    text_embeds: Tensor | None = None
+    image_uni_embeds: Tensor | None = None
+    text_uni_embeds: Tensor | None = None
+    momentum_image_embeds: Tensor | None = None
+    momentum_text_embeds: Tensor | None = None
+    text_token_embeds: Tensor | None = None
+    scores: Tensor | None = None
 
 
 @dataclass

@@ -10,10 +10,10 @@ from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.convert_rosita import convert_rosita, read_checkpoint
 from tbkin.model.heads import (
     TBKINForGrounding,
-    TBKINForImageTextRetrieval,
     TBKINForPreTraining,
     TBKINForQuestionAnswering,
 )
+from tbkin.model.retrieval import TBKINForImageTextRetrieval
 from tests.model.rosita import checkpoint, forward, random_batch
 
 CLASSES = {

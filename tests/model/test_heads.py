@@ -12,11 +12,11 @@ from tbkin.model.heads import (
     GroundingHead,
     RegionHead,
     TBKINForGrounding,
-    TBKINForImageTextRetrieval,
     TBKINForPreTraining,
     TBKINForQuestionAnswering,
     WordHead,
 )
+from tbkin.model.retrieval import TBKINForImageTextRetrieval
 from tbkin.objectives.grounding import grounding_direct_loss
 from tests.model.rosita import random_batch
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from tbkin.model.initialization import read_weights, start_from
@@ -66,3 +67,10 @@ def test_a_backbone_of_another_shape_is_refused(old):
 def test_a_folder_without_weights(tmp_path):
     with pytest.raises(FileNotFoundError, match="safetensors"):
         read_weights(tmp_path)
+
+
+def test_only_the_model_is_read_and_all_its_parts(tmp_path):
+    for place, name in enumerate(("model-00001-of-00002", "model-00002-of-00002", "objectives")):
+        save_file({f"weight{place}": torch.zeros(1)}, tmp_path / f"{name}.safetensors")
+    save_file({"scores": torch.zeros(2, 2)}, tmp_path / "scores.safetensors")
+    assert list(read_weights(tmp_path)) == ["weight0", "weight1"]

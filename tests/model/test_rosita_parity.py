@@ -10,10 +10,10 @@ from tbkin.boxes import clip_boxes, decode_boxes
 from tbkin.model.convert_rosita import convert_rosita, read_checkpoint
 from tbkin.model.heads import (
     TBKINForGrounding,
-    TBKINForImageTextRetrieval,
     TBKINForPreTraining,
     TBKINForQuestionAnswering,
 )
+from tbkin.model.retrieval import TBKINForImageTextRetrieval
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared/reference/rosita_tiny"
 pytestmark = pytest.mark.skipif(not REFERENCE.is_dir(), reason="no reference networks of ROSITA")
