@@ -38,8 +38,8 @@ class DemoConfig:
     output: str = setting("demo", "folder to write")
     seed: int = setting(0, "of the world and of the training")
     images: int = setting(3000, "pictures of the world; a tenth each for validation and test")
-    seconds: float = setting(380.0, "training time of the two models for questions, side by side")
-    grounding_seconds: float = setting(340.0, "likewise of the two models for expressions")
+    seconds: float = setting(300.0, "training time of the two models for questions, side by side")
+    grounding_seconds: float = setting(430.0, "likewise of the two models for expressions")
     parser: str = setting("word_rules", "parser of both; the texts come from templates")
 
     def __post_init__(self) -> None:
