@@ -107,6 +107,7 @@ class Judge(nn.Module):
     def __init__(self, model: Any):
         super().__init__()
         self.model = model
+        self.train(model.training)  # who runs it leaves it as it was
 
     def forward(self, **inputs: Any) -> Any:
         """As ``TBKINForImageTextRetrieval.match``."""

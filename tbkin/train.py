@@ -21,6 +21,7 @@ import contextlib
 import importlib.metadata
 import json
 import math
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -336,7 +337,8 @@ def save_checkpoint(
     What the objectives have learned goes into a file of its own, since prediction needs none of it.
     """
     unfinished = output / ".unfinished"
-    unfinished.mkdir(exist_ok=True)
+    shutil.rmtree(unfinished, ignore_errors=True)  # what a stopped run left
+    unfinished.mkdir()
     model.save_pretrained(unfinished)
     processor.save_pretrained(unfinished)
     save_training_record(seen, unfinished)

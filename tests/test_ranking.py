@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from tbkin.ranking import Candidates, MatchScores, PairDataset, look_again
+from tbkin.ranking import Candidates, Judge, MatchScores, PairDataset, look_again
 from tbkin.running import Runner
 
 IMAGES, CAPTIONS = 6, 9
@@ -124,3 +124,9 @@ def test_all_pairs_are_ordered_by_the_second_look_alone(tmp_path):
     assert torch.equal(found.caption_scores.argsort(dim=1), fits.T.argsort(dim=1))
     assert len(model.asked) == found.cost["passes"] == found.cost["all_pairs"]
     assert found.cost["k"] == "all"
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_judge_is_as_its_model_is(training):
+    model = torch.nn.Linear(1, 1).train(training)
+    assert Judge(model).training is model.training is training

@@ -98,6 +98,10 @@ def test_what_objectives_learned_is_saved_beside_the_model(captions_root, tmp_pa
     assert learned["references.bank.vectors.weight"].shape == (len(pictures), 16)
     TBKINForImageTextRetrieval.from_pretrained(tmp_path)  # takes its own file
     fixed = ["objectives.triplet.margin=0.2"]
+    (tmp_path / ".unfinished").mkdir()  # as a stopped run would leave it
+    (tmp_path / "objectives.safetensors").rename(
+        tmp_path / ".unfinished" / "objectives.safetensors"
+    )
     train.main(words(captions_root, tmp_path, "epochs=1", "data.max_examples=16", *fixed))
     assert not (tmp_path / "objectives.safetensors").exists()
 
