@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,44 @@ from tbkin.detectors import DetectorSettings
 from tbkin.detectors.precomputed_names import image_number
 
 Row = dict[str, Any]
+
+
+def check_published(
+    counts: Mapping[str, Mapping[str, int]],
+    whose: str,
+    items: str,
+    mend: str,
+    demanded: bool,
+    quiet: bool = False,
+) -> None:
+    """Say where a data set has other sizes than published: cuts are usual, splits are mixed up.
+
+    Args:
+        counts: what is counted -> ``found`` and ``published``.
+        whose: name of the data set.
+        items: what the numbers are of, where their names do not say it; else "".
+        mend: the way out.
+        demanded: whether a difference is an error.
+        quiet: not to say it.
+
+    Raises:
+        ValueError: ``demanded``, and a number differs or none is published.
+    """
+    differences = ", ".join(
+        f"{what.replace('_', ' ')} {pair['found']:,} of {pair['published']:,}"
+        for what, pair in counts.items()
+        if pair["found"] != pair["published"]
+    )
+    if demanded and (differences or not counts):
+        raise ValueError(
+            f"official=true: {differences or f'no published numbers are known for {whose}'}; "
+            f"{mend}, or leave official=true out."
+        )
+    if differences and not quiet:
+        sys.stderr.write(
+            f"note: not the published numbers of {whose}: {differences}{items and ' ' + items} "
+            "(official=true refuses this)\n"
+        )
 
 
 def official_file(root: Path, name: str) -> Path | None:

@@ -32,7 +32,15 @@ from typing import Any
 
 import torch
 
-from data_prep.official import Row, box_source, is_tiny, link_folder, pictures_named, with_boxes
+from data_prep.official import (
+    Row,
+    box_source,
+    check_published,
+    is_tiny,
+    link_folder,
+    pictures_named,
+    with_boxes,
+)
 from data_prep.pretraining import check_detector, check_regions
 from data_prep.regions import extract, make_way
 from tbkin.boxes import box_iou
@@ -86,7 +94,14 @@ def main(arguments: list[str]) -> None:
     output = Path(config.output) if config.output else default_output(root, found.dataset)
     if not make_way(output, config.overwrite, root):
         return
-    check_counts(found, config.official, quiet=is_tiny(root))
+    check_published(
+        found.official_counts(),
+        found.dataset,
+        "expressions",
+        MEND,
+        config.official,
+        quiet=is_tiny(root),
+    )
     if config.regions:
         store = Path(config.regions)
         detector = settings_of(store, found, config.detector)
@@ -125,35 +140,6 @@ def main(arguments: list[str]) -> None:
         else:
             put_in_place(store, unfinished / "regions")
     _report(output, record)
-
-
-def check_counts(found: Expressions, demanded: bool, quiet: bool = False) -> None:
-    """Say where splits have other sizes than published: cuts are usual, and splits are mixed up.
-
-    Args:
-        found: what was read.
-        demanded: whether a difference is an error.
-        quiet: not to say it.
-
-    Raises:
-        ValueError: ``demanded``, and a size differs or none is published.
-    """
-    counts = found.official_counts()
-    differences = ", ".join(
-        f"{split} {pair['found']:,} of {pair['published']:,}"
-        for split, pair in counts.items()
-        if pair["found"] != pair["published"]
-    )
-    if demanded and (differences or not counts):
-        raise ValueError(
-            f"official=true: {differences or f'no published number of {found.dataset} is known'}; "
-            f"{MEND}, or leave official=true out."
-        )
-    if differences and not quiet:
-        sys.stderr.write(
-            f"note: not the published numbers of {found.dataset}: {differences} expressions "
-            "(official=true refuses this)\n"
-        )
 
 
 def check_sizes(found: Expressions, store: RegionStore) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from data_prep.official import (
     Row,
     box_source,
+    check_published,
     hold_out,
     is_tiny,
     link_folder,
@@ -94,7 +95,15 @@ def prepare(found: PicturesAndCaptions, config: FolderConfig, restval: bool = Tr
             "another folder with output=DIR, or delete or move them first."
         )
     official_counts = found.official_counts(restval)
-    check_counts(found, official_counts, config.official, quiet=is_tiny(root))
+    files = ", ".join(path.name for path in source.files.values())
+    check_published(
+        official_counts,
+        source.dataset or files,
+        "",
+        "fetch the official files again",
+        config.official,
+        quiet=is_tiny(root),
+    )
     found, held_out = with_validation(found, config.val_share)
     made = regions_for(found, config, output.with_name(f"{output.name}.regions"))
     if made is None:
@@ -212,41 +221,6 @@ def check_features(found: PicturesAndCaptions) -> None:
                 "features, and other splits have theirs; add the split's *_ims.npy, or take all "
                 "from a store with regions=DIR."
             )
-
-
-def check_counts(
-    found: PicturesAndCaptions,
-    counts: dict[str, dict[str, int]],
-    demanded: bool,
-    quiet: bool = False,
-) -> None:
-    """Say where splits have other sizes than published: cuts are usual.
-
-    Args:
-        found: what was read.
-        counts: its ``official_counts``.
-        demanded: whether a difference is an error.
-        quiet: not to say it.
-
-    Raises:
-        ValueError: ``demanded``, and a number differs or none is published.
-    """
-    files = ", ".join(path.name for path in found.source.files.values())
-    differences = ", ".join(
-        f"{what.replace('_', ' ')} {pair['found']:,} of {pair['published']:,}"
-        for what, pair in counts.items()
-        if pair["found"] != pair["published"]
-    )
-    if demanded and (differences or not counts):
-        raise ValueError(
-            f"official=true: {differences or f'no published numbers are known for {files}'}; fetch "
-            "the official files again, or leave official=true out."
-        )
-    if differences and not quiet:
-        sys.stderr.write(
-            f"note: not the published numbers of {found.source.dataset}: {differences} "
-            "(official=true refuses this)\n"
-        )
 
 
 def tell_numbers(found: PicturesAndCaptions, detector: DetectorSettings) -> None:

@@ -130,7 +130,7 @@ def test_two_processes_at_once(root):
 def test_a_data_set_without_published_numbers_cannot_be_official(root):
     write_refer(root / "refcocog", "google")
     words = [f"data.root={root}", "dataset=gref", "detector=annotated"]
-    with pytest.raises(ValueError, match=r"no published number of refcocog_google is known"):
+    with pytest.raises(ValueError, match=r"no published numbers are known for refcocog_google"):
         refcoco.main([*words, "official=true"])
     assert not Path("prepared").exists()
 
