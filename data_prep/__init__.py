@@ -32,6 +32,7 @@ persons        CUHK-PEDES, ICFG-PEDES or RSTPReid, pictures       prepared folde
                                                                   (``tbkin/data/prepared.py``)
 teachers       prepared folder of retrieval, encoders             teacher features
                                                                   (``tbkin/data/teachers.py``)
+towers         a dual encoder of transformers, prepared folder    model folder
 overlap        a split and training sets, in their own files      a table; ids; perhaps a prepared
                                                                   folder without shared pictures
 ============== ================================================== ============================

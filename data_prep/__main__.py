@@ -23,6 +23,7 @@ STEPS = {
     "retrieval": "pictures with captions, ready for image-text retrieval",
     "persons": "pictures of persons with captions, ready for retrieval",
     "teachers": "what frozen encoders make of captions and pictures, for soft labels",
+    "towers": "CLIP's, SigLIP's or another dual encoder as a model to rank with",
     "overlap": "which pictures of a split are in a training set",
 }
 

@@ -1,4 +1,4 @@
-"""Which answers and boxes the demo's page shows: some of each kind, right and wrong."""
+"""Which answers, boxes and pictures the demo's page shows: some of each kind, right and wrong."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+from torch import Tensor
+
 from tbkin.data.prepared import read_split
+from tbkin.data.retrieval import TRUE_OF
 from tbkin.detectors.pixels import open_picture
 from tbkin.evaluation import default_output
 from tbkin.metrics.grounding_accuracy import score_boxes
 from tbkin.metrics.vqa_accuracy import question_accuracy
 from tbkin.predict import Predictor
-from tbkin.visualize import Evidence
+from tbkin.reports_retrieval import RERANKED, SCORES
+from tbkin.visualize import Evidence, MatchedPicture
 
 RIGHT_ANSWERS, WRONG_ANSWERS = 5, 3
 RIGHT_BOXES, WRONG_BOXES = 3, 2
+RIGHT_PICTURES, WRONG_PICTURES = 3, 2
 
 
 def answers_shown(model: Path, prepared: Path, world: Path) -> list[Evidence]:
@@ -53,6 +59,46 @@ def boxes_shown(model: Path, prepared: Path, world: Path, split: str) -> list[Ev
         one.grounded.true_box = row["box"]
         evidence.append(one)
     return evidence
+
+
+def pictures_shown(model: Path, prepared: Path, world: Path) -> list[Evidence]:
+    """Captions of different lengths with the picture that they rank first, some right, some wrong.
+
+    Right is every picture that the caption is true of. Behind a wrong one comes the best of the
+    right ones. The ranking is that of ``tbkin eval``, which must have been there.
+    """
+    rows, true_of = read_split(prepared, "test"), read(prepared / TRUE_OF)
+    images = list(dict.fromkeys(row["image_id"] for row in rows))
+    scores = caption_scores(default_output(model, prepared, "test"))
+    rankings, scored = {}, []
+    for row, order in zip(rows, scores.argsort(dim=1, descending=True).tolist(), strict=True):
+        ranking = rankings[row["caption_id"]] = [images[place] for place in order]
+        right = float(ranking[0] in true_of[str(row["caption_id"])])
+        scored.append((row, right, str(len(row["caption"].split()))))
+    predictor = Predictor(model, prepared / "regions")
+    evidence = []
+    for row, _ in some_of_each(scored, 1.0, RIGHT_PICTURES, WRONG_PICTURES):
+        ranking, true = rankings[row["caption_id"]], true_of[str(row["caption_id"])]
+        best = min(ranking.index(image) for image in true) + 1
+        for rank in sorted({1, best}):
+            image = ranking[rank - 1]
+            one = predictor.match(picture(world, image), row["caption"], str(image))
+            one.matched = MatchedPicture(
+                one.matched.probability,
+                rank=rank,
+                searched=len(images),
+                true=image in true,
+                true_rank=best,
+            )
+            evidence.append(one)
+    return evidence
+
+
+def caption_scores(folder: Path) -> Tensor:
+    """(C, I), how an evaluation of retrieval ranks pictures for captions, by its last stage."""
+    if (folder / RERANKED).is_file():
+        return load_file(folder / RERANKED)["caption_scores"]
+    return load_file(folder / SCORES)["scores"].T
 
 
 def some_of_each(

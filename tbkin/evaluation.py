@@ -8,6 +8,10 @@ EvalAI's list of question_id and answer (``task=vqa``), sentence id -> box in pi
 ``task=pretraining`` it says how much of what is hidden the model restores; the same things are
 hidden every time.
 
+``refine=anchor_profile`` and the like also re-rank by one of MMRef's rules, whose weight is chosen
+on ``refine_split`` and reported beside weight 0 (``tbkin/refinement.py``); that split is embedded
+for it, too.
+
 A split that the checkpoint was trained on is refused unless ``seen=true``. Any number of processes
 gives the same numbers; a stopped run goes on with the same command.
 """
@@ -36,8 +40,10 @@ from tbkin.metrics.vqa_accuracy import RULES
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.provenance import check_unseen, protocol_lines, protocol_of, split_record
 from tbkin.ranking import look_again
+from tbkin.refinement import candidates_of, check_split, refine
 from tbkin.reports import REPORTS, Rules
 from tbkin.reports_retrieval import TABLES
+from tbkin.rerank import RERANKERS
 from tbkin.running import Runner, evaluate_in_shards, finish
 from tbkin.tasks import TASKS, Task, check_ranks
 
@@ -78,6 +84,11 @@ class EvalConfig:
     rerank: str = setting(
         "", "of task=retrieval: how many of the best are ordered by the fused score; or all"
     )
+    refine: str = setting(
+        "",
+        f"of task=retrieval: also scores refined by one of MMRef's rules: {', '.join(RERANKERS)}",
+    )
+    refine_split: str = setting("val", "of refine: split that its weight is chosen on")
     batch_size: int = setting(128, "examples a batch, over all processes together")
     json: bool = setting(False, "print one JSON object instead of a table")
     data: EvalData = field(default_factory=EvalData)
@@ -90,6 +101,10 @@ class EvalConfig:
         choose(COMPARISONS, self.comparison, "comparison")
         if self.rerank not in ("", "all") and not (self.rerank.isdecimal() and int(self.rerank)):
             raise ValueError(f"rerank must be a number >= 1 or all, got {self.rerank!r}.")
+        if self.refine:
+            choose(RERANKERS, self.refine, "refine")
+            if self.task != "retrieval":
+                raise ValueError(f"refine={self.refine} is of no use to task={self.task}.")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {self.batch_size}.")
 
@@ -125,6 +140,17 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
     dataset = task.dataset(root, config.split, processor, labels, config.data.max_examples, **own)
     images = {row["image_id"] for row in dataset.rows}
     seen = check_unseen(folder, root, config.split, images, config.seen)
+    tuning, candidates = None, {}
+    if config.refine:
+        if model.config.scorer != "none":
+            raise ValueError(
+                f"refine={config.refine} refines cosines of embeddings, and {folder} ranks by "
+                f"{model.config.scorer} scores; leave refine out."
+            )
+        candidates = candidates_of(config.refine, folder, model.config.embedding_size)
+        limit = config.data.max_examples
+        tuning = task.dataset(root, config.refine_split, processor, labels, limit, **own)
+        check_split(folder, root, config.split, config.refine_split, tuning)
     rules = Rules(
         config.rule,
         config.iou,
@@ -132,6 +158,7 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
         config.regress,
         config.data.masking,
         config.rerank if config.task == "retrieval" else "",
+        model.config.scorer,
     )
     chosen_by = report.rules(rules)
     protocol = protocol_of(folder, root, config.split, len(dataset), chosen_by, seen)
@@ -144,7 +171,7 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
 
     accelerator = Accelerator()
     model = accelerator.prepare_model(model, evaluation_mode=True)
-    metric = report.metric(dataset, labels, rules)
+    metric = report.metric(dataset, labels, rules, accelerator.unwrap_model(model))
     collate = Collator(processor.tokenizer.pad_token_id)
     size = max(1, config.batch_size // accelerator.num_processes)
     output = Path(config.output) if config.output else default_output(folder, root, config.split)
@@ -163,8 +190,15 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
     if rules.rerank:
         k = 0 if rules.rerank == "all" else int(rules.rerank)
         again = unfinished.with_name(f"{unfinished.name}-again")
-        second = look_again(runner, computed and metric.embeds(), k, again, decides)
+        second = look_again(runner, computed and metric.scores(), k, again, decides)
         computed = computed and computed | {"second": second}
+    if tuning is not None:
+        of_tuning = {"sha256": split_record(root, config.refine_split)["sha256"]}
+        also = decides | {"refine": of_tuning | {"first": len(tuning)}}
+        place = unfinished.with_name(f"{unfinished.name}-refine")
+        asked = {"rule": config.refine, "chosen_on": config.refine_split}
+        refined = refine(runner, tuning, candidates, asked, place, also)
+        computed = computed and computed | {"refined": refined}
     finish(accelerator)
     if computed is None:
         return None

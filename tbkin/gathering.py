@@ -4,6 +4,11 @@ Objectives of retrieval compare every picture with every text. Each process make
 of its own share of a batch; here those of all are put together, with gradient, before scores are
 formed. So objectives never know how many processes there are. Every process then computes the
 same loss, and the average that DDP takes of their gradients is that loss's gradient.
+
+A model whose scorer compares regions and words has formed the scores itself, of its process's own
+share, since states are too large to be sent around. Then nothing is gathered: every process
+computes the loss of its share, and DDP averages these, as with gradient accumulation. The other
+processes' pairs are no wrong pairs to it, so the number of processes changes what is learned.
 """
 
 from __future__ import annotations
@@ -37,8 +42,8 @@ def gathered(accelerator: Accelerator, outputs: Any, batch: dict[str, Any]) -> d
         accelerator: says how many processes there are.
         outputs: of a model; with ``image_embeds`` and ``text_embeds`` (b, D) of this process, these
             and all other ones become those of all processes (B, D), ``text_token_embeds``
-            (B, T, D) likewise, and ``scores`` (B, B) their products, unless the model has formed
-            its own.
+            (B, T, D) likewise, and ``scores`` (B, B) their products. Where the model has formed
+            ``scores`` (b, b) of its own, all stays as it is.
         batch: its ids and tokens become those of all processes likewise; what is of pictures
             stays.
 
@@ -49,6 +54,17 @@ def gathered(accelerator: Accelerator, outputs: Any, batch: dict[str, Any]) -> d
     if getattr(outputs, "image_embeds", None) is None:
         return batch
     batch = dict(batch)
+    if outputs.get("scores") is None:
+        _gather(accelerator, outputs, batch)
+        outputs["scores"] = outputs.image_embeds @ outputs.text_embeds.T
+    for name in TEACHERS:
+        if name in batch:
+            batch[f"{name}_scores"] = teacher_scores(batch[name])
+    return batch
+
+
+def _gather(accelerator: Accelerator, outputs: Any, batch: dict[str, Any]) -> None:
+    """Embeddings, ids, teachers and tokens of all processes."""
     for name in EMBEDDINGS:
         if outputs.get(name) is not None:
             outputs[name] = _all(accelerator, outputs[name])
@@ -57,12 +73,6 @@ def gathered(accelerator: Accelerator, outputs: Any, batch: dict[str, Any]) -> d
             batch[name] = accelerator.gather(batch[name])
     if accelerator.num_processes > 1 and outputs.get("text_token_embeds") is not None:
         _gather_tokens(accelerator, outputs, batch)
-    if outputs.get("scores") is None:
-        outputs["scores"] = outputs.image_embeds @ outputs.text_embeds.T
-    for name in TEACHERS:
-        if name in batch:
-            batch[f"{name}_scores"] = teacher_scores(batch[name])
-    return batch
 
 
 def _gather_tokens(accelerator: Accelerator, outputs: Any, batch: dict[str, Any]) -> None:

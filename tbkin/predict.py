@@ -1,10 +1,11 @@
-"""One picture and one question or referring expression.
+"""One picture and one question, referring expression or caption.
 
 ``tbkin predict model=DIR image=FILE question="…"`` prints the best five answers with their
 probabilities; ``expression="the red square"`` prints the box that is meant, in pixels, and the best
-five candidates. Both say what each layer kept of the attention. ``report=FILE.html`` writes the
-page that shows the picture, the unified scene graph, and the attention before and after the
-threshold; ``attention=FILE`` writes that attention as numbers.
+five candidates; ``caption="a red square"`` prints how likely the picture and the caption belong
+together. All say what each layer kept of the attention. ``report=FILE.html`` writes the page that
+shows the picture, the unified scene graph, and the attention before and after the threshold;
+``attention=FILE`` writes that attention as numbers.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from tbkin.graphs.regions import Regions
 from tbkin.metrics.grounding_accuracy import predicted_boxes
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.modeling_tbkin import TBKINPreTrainedModel
+from tbkin.search import check_judge
 from tbkin.tasks import TASKS
 from tbkin.tracing import Run, masked_views, run_model, trace
-from tbkin.visualize import Evidence, GroundedBox, write_report
+from tbkin.visualize import Evidence, GroundedBox, MatchedPicture, write_report
 from tbkin.visualize.attention import (
     MOST_REGIONS,
     MOST_WORDS,
@@ -46,18 +48,25 @@ from tbkin.visualize.evidence import shown_regions
 from tbkin.visualize.grounded import described
 from tbkin.visualize.masked import MaskedView
 
-ASKED = {"question": "vqa", "expression": "grounding"}  # what a text is -> the task that learns it
+# What a text is -> the task that learns it, and an example.
+ASKED = {"question": "vqa", "expression": "grounding", "caption": "retrieval"}
+EXAMPLES = {
+    "question": "What is this?",
+    "expression": "the red square",
+    "caption": "a red square beside a circle",
+}
 BEST = 5  # answers or candidates that are shown
 
 
 @dataclass
 class PredictConfig:
-    """One question or one expression about one picture."""
+    """One text about one picture."""
 
     model: str = setting("outputs/vqa_tiny", "checkpoint folder")
     image: str = setting("", "picture")
     question: str = setting("", "what to ask")
     expression: str = setting("", 'what to find instead, such as "the red square"')
+    caption: str = setting("", "what to compare the picture with instead")
     regions: str = setting(
         "", "region store with the picture's regions; not set: the model's detector"
     )
@@ -71,9 +80,9 @@ class PredictConfig:
 class Predictor:
     """A trained model with all that it needs to answer about a new picture.
 
-    Call it for a question, :meth:`ground` for an expression. Which of them a checkpoint can do is
-    written in it: one of ``task=vqa`` answers, one of ``task=grounding`` grounds, one of both tasks
-    does both.
+    Call it for a question, :meth:`ground` for an expression, :meth:`match` for a caption. Which of
+    them a checkpoint can do is written in it: one of ``task=vqa`` answers, one of
+    ``task=grounding`` grounds, one of both tasks does both, one of ``task=retrieval`` matches.
 
     Args:
         folder: checkpoint folder.
@@ -81,7 +90,7 @@ class Predictor:
 
     Raises:
         FileNotFoundError: no checkpoint.
-        ValueError: one that can do neither.
+        ValueError: one that can do none of them.
 
     Example:
         >>> predictor = Predictor("outputs/vqa_tiny")  # doctest: +SKIP
@@ -133,11 +142,28 @@ class Predictor:
         self.check_asked("expression", expression)
         return self._in_full(self.explain_box, image, expression, image_id)
 
+    def match(self, image: Image.Image, caption: str, image_id: str = "") -> Evidence:
+        """How well a caption fits, with all the evidence, as for a question.
+
+        Args:
+            image: RGB.
+            caption: any text, such as "a red square beside a circle".
+            image_id: finds the picture's regions in the store or in the detector's files.
+
+        Returns:
+            With ``match``: how likely picture and caption belong together, by the fused score.
+
+        Raises:
+            ValueError: a model that matches no captions, or an empty caption.
+        """
+        self.check_asked("caption", caption)
+        return self._in_full(self.explain_match, image, caption, image_id)
+
     def check_asked(self, kind: str, text: str) -> None:
         """Raise ``ValueError`` unless the model can be asked this.
 
         Args:
-            kind: of the text: "question" or "expression".
+            kind: of the text: a key of ``ASKED``.
             text: any text.
         """
         able = [one for one, task in ASKED.items() if type(self.model) in _models(task)]
@@ -148,8 +174,10 @@ class Predictor:
                 f"init_from={self.folder}"
             )
         if not text.strip():
-            example = {"question": "What is this?", "expression": "the red square"}[kind]
-            raise ValueError(f'the {kind} is empty; write something: {kind}="{example}"')
+            example = f'{kind}="{EXAMPLES[kind]}"'
+            raise ValueError(f"the {kind} is empty; write something: {example}")
+        if kind == "caption":
+            check_judge(self.model)
 
     def changed(self, **changes: Any) -> Predictor:
         """The same model under other settings, such as ``selection_threshold=0.2``.
@@ -206,6 +234,20 @@ class Predictor:
         grounded = GroundedBox(box, probabilities.tolist())
         return Evidence(image, expression, grounded=grounded, **self._trace(run, chosen))
 
+    def explain_match(self, image: Image.Image, regions: Regions, caption: str) -> Evidence:
+        """Judge a caption of given regions, and say what decided; one run of the model.
+
+        The probability is the one that ``tbkin eval task=retrieval rerank=k`` orders pairs by.
+
+        Raises:
+            ValueError: a model or a text as in :meth:`match`.
+        """
+        self.check_asked("caption", caption)
+        run = run_model(self.model, self.processor, regions, caption)
+        probability = run.outputs.match_logits[0].double().softmax(dim=0)[1].item()
+        matched = MatchedPicture(probability)
+        return Evidence(image, caption, matched=matched, **self._trace(run, 0))
+
     def masked_views(
         self, regions: Regions, text: str, words: list[int], places: list[int]
     ) -> list[MaskedView]:
@@ -255,28 +297,27 @@ def _model_class(folder: Path) -> type[TBKINPreTrainedModel]:
     made = (TBKINConfig.from_pretrained(folder).architectures or ["model of no known task"])[0]
     if made not in models:
         raise ValueError(
-            f"{folder} holds a {made}, which answers no questions and grounds no expressions; "
-            f"train it further: tbkin train task={' or '.join(ASKED.values())} init_from={folder}"
+            f"{folder} holds a {made}, which answers no questions, grounds no expressions and "
+            f"matches no captions; train it further: "
+            f"tbkin train task={' or '.join(ASKED.values())} init_from={folder}"
         )
     return models[made]
 
 
 def main(arguments: list[str]) -> None:
-    """Answer one question, or ground one expression."""
+    """Answer one question, ground one expression, or match one caption."""
     config = load_config(PredictConfig, arguments, __doc__)
-    if not config.image or bool(config.question) == bool(config.expression):
-        raise ValueError(
-            'tbkin predict needs image=FILE, and either question="…" or expression="…".'
-        )
+    asked = [kind for kind in ASKED if getattr(config, kind)]
+    if not config.image or len(asked) != 1:
+        wanted = ", ".join(f'{kind}="…"' for kind in ASKED)
+        raise ValueError(f"tbkin predict needs image=FILE, and one of {wanted}.")
     disable_progress_bar()  # of transformers: a checkpoint is read in a blink
     if config.attention:
         check_attention_path(Path(config.attention))
     image, image_id = open_picture(config.image), image_number(Path(config.image))
     predictor = Predictor(config.model, config.regions or None)
-    if config.question:
-        evidence = predictor(image, config.question, image_id)
-    else:
-        evidence = predictor.ground(image, config.expression, image_id)
+    ask = {"question": predictor, "expression": predictor.ground, "caption": predictor.match}
+    evidence = ask[asked[0]](image, getattr(config, asked[0]), image_id)
     if config.report:
         write_report(Path(config.report), [evidence], evidence.text)
     if config.attention:
@@ -293,7 +334,9 @@ def main(arguments: list[str]) -> None:
 
 
 def _result_lines(evidence: Evidence) -> list[str]:
-    """The answers; or the box and the candidates."""
+    """The answers; or the box and the candidates; or how well the caption fits."""
+    if evidence.matched is not None:
+        return [f"{evidence.matched.probability:6.1%}  picture and caption belong together"]
     if evidence.grounded is None:
         return [f"{probability:6.1%}  {answer}" for answer, probability in evidence.answers]
     sides = " ".join(f"{side:.1f}" for side in evidence.grounded.box)
@@ -324,11 +367,13 @@ def as_json(evidence: Evidence) -> dict[str, Any]:
 
     Returns:
         ``question`` and ``answers``; or ``expression``, ``box`` (xyxy pixels) and ``candidates``,
-        the best five with ``region`` (its number in the graph), ``name``, ``box``, ``probability``.
-        Then what both have.
+        the best five with ``region`` (its number in the graph), ``name``, ``box``, ``probability``;
+        or ``caption`` and ``probability``. Then what all have.
     """
     graph = evidence.graph
-    if evidence.grounded is None:
+    if evidence.matched is not None:
+        result = {"caption": evidence.text, "probability": evidence.matched.probability}
+    elif evidence.grounded is None:
         result = {
             "question": evidence.text,
             "answers": [

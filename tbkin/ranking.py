@@ -1,8 +1,8 @@
-"""Ranking in two stages: all by the dot product of embeddings, the best k by the fused score.
+"""Ranking in two stages: all by the scores of the first, the best k by the fused score.
 
-The first stage is exact and cheap; the second judges a picture and a caption together, with the
-graph that aligns them, and costs a pass of the model each. A pair that is among the best of its
-picture and among the best of its caption is judged once.
+The first stage, products of embeddings or a scorer's table, is exact and cheap; the second judges a
+picture and a caption together, with the graph that aligns them, and costs a pass of the model each.
+A pair that is among the best of its picture and among the best of its caption is judged once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from tbkin.data.processing_tbkin import Example
 from tbkin.data.retrieval import RetrievalDataset, image_ids_of
 from tbkin.metrics.ranks import Products
-from tbkin.metrics.top_k import rerank_scores, top_k
+from tbkin.metrics.top_k import best_of_table, rerank_scores
 from tbkin.running import Runner, evaluate_in_shards
 
 
@@ -38,12 +38,12 @@ class Candidates:
     images: Tensor
 
     @classmethod
-    def of(cls, images: Tensor, captions: Tensor, k: int) -> Candidates:
-        """The best k of each side by the dot product of (I, D) and (C, D); ``k=0``: all."""
-        most = max(len(images), len(captions))
+    def of(cls, scores: Tensor, k: int) -> Candidates:
+        """The best k of each side by (I, C) scores, picture by caption; ``k=0``: all."""
+        most = max(scores.shape)
         return cls(
-            captions=top_k(images, captions, k or most)[1],
-            images=top_k(captions, images, k or most)[1],
+            captions=best_of_table(scores, k or most)[1],
+            images=best_of_table(scores.T, k or most)[1],
         )
 
     def pairs(self) -> Tensor:
@@ -132,7 +132,7 @@ class SecondStage:
 
 def look_again(
     runner: Runner,
-    embeds: tuple[Tensor, Tensor] | None,
+    scores: Tensor | Products | None,
     k: int,
     folder: Path,
     settings: Mapping[str, Any],
@@ -142,7 +142,8 @@ def look_again(
     Args:
         runner: of the first stage: its model is a ``TBKINForImageTextRetrieval``, its dataset a
             ``RetrievalDataset``.
-        embeds: (I, D) and (C, D) of the first stage, in the first process; others need none.
+        scores: (I, C) of the first stage, picture by caption, in the first process; others need
+            none.
         k: how many; 0: all pairs there are.
         folder: of the shards; see ``running.evaluate_in_shards``.
         settings: JSON values that decide what comes out.
@@ -152,7 +153,8 @@ def look_again(
     """
     began = time.monotonic()
     accelerator, dataset = runner.accelerator, runner.dataset
-    found = Candidates.of(*embeds, k) if accelerator.is_main_process else None
+    table = scores[:] if accelerator.is_main_process else None
+    found = None if table is None else Candidates.of(table, k)
     candidates = broadcast_object_list([found])[0]
     pairs = candidates.pairs()
     fits = MatchScores(len(pairs))
@@ -167,13 +169,11 @@ def look_again(
     )
     if evaluate_in_shards(judging, folder, {**settings, "rerank": k}) is None:
         return None
-    images, captions = embeds
-    fused = torch.full((len(images), len(captions)), torch.nan)
+    fused = torch.full(table.shape, torch.nan)
     fused[pairs[:, 0], pairs[:, 1]] = fits.scores
-    products = Products(images, captions)[:]
     return SecondStage(
-        rerank_scores(products, fused.gather(1, candidates.captions), candidates.captions),
-        rerank_scores(products.T, fused.T.gather(1, candidates.images), candidates.images),
+        rerank_scores(table, fused.gather(1, candidates.captions), candidates.captions),
+        rerank_scores(table.T, fused.T.gather(1, candidates.images), candidates.images),
         {
             "k": k or "all",
             "passes": len(pairs),

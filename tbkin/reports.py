@@ -31,6 +31,7 @@ class Rules:
         regress: whether a region is moved before it is judged.
         masking: what pre-training hides.
         rerank: how many of the best retrieval orders by the fused score: "", a number, or "all".
+        scorer: ``model.scorer``, which says what retrieval ranks by before that.
     """
 
     vqa: str = "official"
@@ -39,6 +40,7 @@ class Rules:
     regress: bool = True
     masking: str = "graph"
     rerank: str = ""
+    scorer: str = "none"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Report:
     """One task.
 
     Attributes:
-        metric: ``(dataset, labels, rules)`` -> what ``running.Runner`` takes.
+        metric: ``(dataset, labels, rules, model)`` -> what ``running.Runner`` takes.
         rules: ``(rules) ->`` those that decide this task's numbers, by name, for the protocol.
         values: ``(metric, dataset, root, rules, computed) ->`` what ``metrics.json`` says, where
             ``computed`` is what ``metric.compute`` gave.
@@ -56,7 +58,7 @@ class Report:
         tables: ``(metric, computed) ->`` file name -> tensors by name, for files beside it.
     """
 
-    metric: Callable[[Any, list[str], Rules], Any]
+    metric: Callable[[Any, list[str], Rules, Any], Any]
     rules: Callable[[Rules], dict[str, Any]]
     values: Callable[[Any, Any, Path, Rules, dict[str, float]], dict[str, Any]]
     predictions: Callable[[Any], Any]
@@ -74,7 +76,7 @@ class Answers(VQAAccuracy):
         return {}
 
 
-def _vqa_metric(dataset: Any, labels: list[str], rules: Rules) -> Any:
+def _vqa_metric(dataset: Any, labels: list[str], rules: Rules, model: Any) -> Any:
     questions = dataset.questions()
     known = all("answers" in row for row in questions.values())
     return (VQAAccuracy if known else Answers)(questions, labels, rules.vqa)
@@ -104,7 +106,9 @@ def _vqa_lines(report: dict[str, Any]) -> str:
     return vqa_table(report) if "overall" in report else ""
 
 
-def _grounding_metric(dataset: Any, labels: list[str], rules: Rules) -> GroundingAccuracy:
+def _grounding_metric(
+    dataset: Any, labels: list[str], rules: Rules, model: Any
+) -> GroundingAccuracy:
     return GroundingAccuracy(dataset.expressions(), rules.iou, rules.comparison, rules.regress)
 
 
@@ -142,7 +146,7 @@ REPORTS: dict[str, Report] = {
         table=grounding_table,
     ),
     "pretraining": Report(
-        metric=lambda dataset, labels, rules: MaskedAccuracy(),
+        metric=lambda dataset, labels, rules, model: MaskedAccuracy(),
         rules=lambda rules: {"masking": rules.masking},
         values=lambda metric, dataset, root, rules, computed: {
             "captions": len(dataset),
@@ -153,8 +157,11 @@ REPORTS: dict[str, Report] = {
         table=_pretraining_table,
     ),
     "retrieval": Report(
-        metric=lambda dataset, labels, rules: Recall(dataset),
-        rules=lambda rules: {"ties": "pessimistic", "ranking": ranking_of(rules.rerank)},
+        metric=lambda dataset, labels, rules, model: Recall(dataset, model.scorer),
+        rules=lambda rules: {
+            "ties": "pessimistic",
+            "ranking": ranking_of(rules.rerank, rules.scorer),
+        },
         values=retrieval_values,
         predictions=lambda metric: None,
         table=retrieval_lines,

@@ -1,8 +1,8 @@
 """Running a model over a split, so that neither processes nor kills change what comes out.
 
 Process ``r`` of ``n`` takes examples of its own and no other's; none is padded, so none counts
-twice. What came out is a list of *records*, one a batch, plain enough for JSON: training gathers
-them, ``tbkin eval`` writes them to shards that a stopped run leaves for the next.
+twice. What came out is a list of *records*, one a batch, tensors and what JSON can say: training
+gathers them, ``tbkin eval`` writes them to shards that a stopped run leaves for the next.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
@@ -36,8 +38,8 @@ class Runner:
         model: prepared or not; its outputs go to ``metric.rows``.
         dataset: examples by place.
         collate: examples -> batch.
-        metric: ``rows(outputs, batch)`` gives tensors (B, …), ``update(rows)`` takes those of one
-            batch after another, ``compute()`` says what they are worth. Its rows carry ids.
+        metric: ``rows(outputs, batch)`` gives tensors, ``update(rows)`` takes those of one batch
+            after another, ``compute()`` says what they are worth. Its rows carry ids.
         batch_size: examples a batch, in this process.
         workers: loader processes.
     """
@@ -62,8 +64,9 @@ class Runner:
         """Run some examples of the dataset.
 
         Returns:
-            For each batch ``rows`` of the metric as lists, ``examples``, how many they are,
-            ``pairs``, the sums of ``outputs.attention_pairs``, and ``shares``, scalars by name.
+            For each batch ``rows`` of the metric, copied to where no accelerator is, ``examples``,
+            how many they are, ``pairs``, the sums of ``outputs.attention_pairs``, and ``shares``,
+            scalars by name.
 
         Raises:
             ValueError: the model's outputs are not finite.
@@ -84,7 +87,10 @@ class Runner:
                 if not torch.isfinite(values).all():
                     raise ValueError("the model's outputs are not finite; its weights are damaged.")
             yield {
-                "rows": {name: values.tolist() for name, values in rows.items()},
+                # Copies: a row that is part of a larger tensor must not keep all of that.
+                "rows": {
+                    name: values.to("cpu", copy=True).contiguous() for name, values in rows.items()
+                },
                 "examples": len(outputs.pooled),
                 "pairs": outputs.attention_pairs.tolist(),
                 "shares": _shares(outputs),
@@ -133,9 +139,7 @@ def evaluate_in_shards(
     size = min(LARGEST_SHARD, max(SMALLEST_SHARD, len(runner.dataset) // SHARDS))
 
     def write(path: Path, places: Iterable[int]) -> None:
-        with path.open("w", encoding="utf-8") as file:
-            for record in runner.records(list(places)):
-                file.write(json.dumps(record) + "\n")
+        write_records(path, runner.records(list(places)))
 
     def shards() -> list[Path] | None:
         return write_shards(
@@ -143,7 +147,7 @@ def evaluate_in_shards(
             range(len(runner.dataset)),
             write,
             settings,
-            suffix=".jsonl",
+            suffix=".safetensors",
             size=shard_size or size,
             unit="example",
             total=len(runner.dataset),
@@ -159,11 +163,28 @@ def evaluate_in_shards(
             f"{folder} lacks what other processes wrote; set output= to a folder on a disk that "
             "all processes share."
         )
-    records = []
-    for path in paths:
-        with path.open(encoding="utf-8") as file:
-            records += map(json.loads, file)
-    return summarize(records, runner.metric)
+    return summarize((record for path in paths for record in read_records(path)), runner.metric)
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write a shard: rows as tensors ``"{batch}.{row}"``, all else as JSON in the metadata."""
+    tensors, others = {}, []
+    for number, record in enumerate(records):
+        tensors |= {f"{number}.{name}": values for name, values in record["rows"].items()}
+        others.append({name: value for name, value in record.items() if name != "rows"})
+    save_file(tensors, path, {"records": json.dumps(others)})
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The records of a shard, one by one."""
+    with safe_open(path, framework="pt") as file:
+        names: dict[str, list[str]] = {}
+        for key in file.keys():  # noqa: SIM118 - no mapping
+            number, name = key.split(".", 1)
+            names.setdefault(number, []).append(name)
+        for number, record in enumerate(json.loads(file.metadata()["records"])):
+            rows = {name: file.get_tensor(f"{number}.{name}") for name in names[str(number)]}
+            yield {"rows": rows, **record}
 
 
 def summarize(records: Iterable[Record], metric: Any) -> dict[str, Any]:
@@ -178,7 +199,7 @@ def summarize(records: Iterable[Record], metric: Any) -> dict[str, Any]:
     examples = 0
     shares: dict[str, float] = {}
     for record in records:
-        metric.update({name: torch.tensor(values) for name, values in record["rows"].items()})
+        metric.update(record["rows"])
         pairs = pairs + torch.tensor(record["pairs"]).long()
         examples += record["examples"]
         for name, value in record["shares"].items():

@@ -38,7 +38,10 @@ MEND = "write one table of numbers, pictures by captions, with numpy.save or saf
 class RetrievalScoreConfig:
     """Which files are scored, and how."""
 
-    scores: str = setting("", ".npy or .safetensors: pictures by captions, both in file order")
+    scores: str = setting(
+        "",
+        ".npy or .safetensors: pictures by captions, both in file order; A,B: the mean of several",
+    )
     dataset: str = setting("", "Karpathy's file, such a list, or a prepared retrieval folder")
     split: str = setting("test", "of the data set")
     protocol: str = setting("5k", "; ".join(f"{name}: {what}" for name, what in PROTOCOLS.items()))
@@ -91,6 +94,8 @@ def score_retrieval(arguments: list[str]) -> None:
 
     scores is a table, one row a picture, one column a caption, both in the order of the data set;
     higher is better. Each picture looks for any of its captions, each caption for its picture.
+    scores=A.safetensors,B.safetensors takes the mean of tables, as SGRAF does of an SAF's and an
+    SGR's.
     reranked.safetensors of tbkin eval rerank= has a table for each direction; protocol=1k then cuts
     the ranking of the whole split into folds, eccv=true needs one table for both.
     Ties are pessimistic: rank = 1 + wrong items that score at least as high as the best right one.
@@ -100,7 +105,8 @@ def score_retrieval(arguments: list[str]) -> None:
     Caption and CxC: pip install 'tbkin[eccv-caption]'.
     """
     config = load_config(RetrievalScoreConfig, arguments, score_retrieval.__doc__)
-    scores, caption_scores = read_scores(Path(config.scores))
+    paths = score_paths(config.scores)
+    scores, caption_scores = read_scores(paths[0]) if len(paths) == 1 else (mean_table(paths), None)
     if config.eccv and caption_scores is not None:
         raise ValueError(
             f"{config.scores} has a table for each direction, and eccv=true needs one for both; "
@@ -120,7 +126,9 @@ def score_retrieval(arguments: list[str]) -> None:
     except ValueError as error:
         raise ValueError(f"{config.scores} against {config.dataset}: {error}") from error
     result |= {"captions_per_picture": captions, "ties": "pessimistic", **found.origin}
-    result["files"] = files_record({"scores": Path(config.scores), **found.files})
+    named = {f"scores {number}": path for number, path in enumerate(paths, 1)}
+    named = named if len(paths) > 1 else {"scores": paths[0]}
+    result["files"] = files_record({**named, **found.files})
     text = json.dumps(result, ensure_ascii=False) if config.json else _report(result)
     sys.stdout.write(text + "\n")
 
@@ -219,6 +227,44 @@ def read_scores(path: Path) -> tuple[Tensor, Tensor | None]:
             f"captions, {tuple(of_images.shape)}; got {tuple(of_captions.shape)}, transpose it."
         )
     return of_images, of_captions
+
+
+def score_paths(scores: str) -> list[Path]:
+    """The files that ``scores=`` names: one, or several with commas between them."""
+    if Path(scores).is_file() or "," not in scores:
+        return [Path(scores)]
+    return [Path(name.strip()) for name in scores.split(",")]
+
+
+def mean_table(paths: list[Path]) -> Tensor:
+    """The mean of several tables of the same pictures and captions.
+
+    Args:
+        paths: as :func:`read_scores` takes them.
+
+    Returns:
+        (I, C), at least float32.
+
+    Raises:
+        ValueError: tables of other shapes, or a file with a table for each direction, whose numbers
+            tell the order within that file alone.
+    """
+    total = None
+    for path in paths:
+        scores, of_captions = read_scores(path)
+        if of_captions is not None:
+            raise ValueError(
+                f"{path} has a table for each direction, which says who comes first and nothing "
+                "that can be averaged; name the scores.safetensors beside it."
+            )
+        if total is not None and scores.shape != total.shape:
+            raise ValueError(
+                f"{path} is {tuple(scores.shape)} and {paths[0]} {tuple(total.shape)}; the mean is "
+                "of scores of the same pictures and captions."
+            )
+        exact = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        total = exact if total is None else total + exact
+    return total / len(paths)
 
 
 def read_truth(dataset: Path, split: str) -> Split:

@@ -33,11 +33,12 @@ class Task:
             examples. One with a method ``set_visit(seed, epoch)`` is told when an epoch of
             training begins.
         model: class with ``from_pretrained``.
-        metric: ``(dataset, labels) ->`` object with ``rows(outputs, batch)``, tensors (B, …) that
+        metric: ``(dataset, labels, model) ->`` object with ``rows(outputs, batch)``, tensors that
             cross processes, ``update(rows)`` and ``compute()``.
         monitor: the value of ``compute`` that chooses the best checkpoint; higher is better.
         objectives: objective -> settings, unless a run names its own.
-        build_processor: ``(root, split, parser) -> TBKINProcessor``.
+        build_processor: ``(root, split, parser) -> TBKINProcessor``; with ``prompt`` among the
+            training settings it takes ``prompt`` as well.
         read_labels: ``(root) ->`` names of the model's outputs.
         labelled: prefixes of the weights that have a row for each label.
         label_counts: ``(labels) ->`` settings of the model that follow from the labels.
@@ -48,7 +49,7 @@ class Task:
 
     dataset: Callable[..., Any]
     model: type[TBKINPreTrainedModel]
-    metric: Callable[[Any, list[str]], Any]
+    metric: Callable[[Any, list[str], Any], Any]
     monitor: str
     objectives: dict[str, dict[str, Any]]
     build_processor: Callable[..., Any]
@@ -64,7 +65,7 @@ TASKS: dict[str, Task] = {
     "grounding": Task(
         dataset=refcoco.RefCOCODataset,
         model=TBKINForGrounding,
-        metric=lambda dataset, labels: GroundingAccuracy(dataset.expressions()),
+        metric=lambda dataset, labels, model: GroundingAccuracy(dataset.expressions()),
         monitor="grounding_accuracy",
         objectives={
             "grounding_rank": {},
@@ -78,7 +79,7 @@ TASKS: dict[str, Task] = {
     "multitask": Task(
         dataset=multitask.QuestionsAndExpressions,
         model=TBKINForMultiTask,
-        metric=lambda dataset, labels: MeanAccuracy(
+        metric=lambda dataset, labels, model: MeanAccuracy(
             VQAAccuracy(dataset.questions.questions(), labels),
             GroundingAccuracy(dataset.expressions.expressions()),
         ),
@@ -97,7 +98,7 @@ TASKS: dict[str, Task] = {
     "pretraining": Task(
         dataset=pretraining.PretrainingDataset,
         model=TBKINForPreTraining,
-        metric=lambda dataset, labels: MaskedAccuracy(),
+        metric=lambda dataset, labels, model: MaskedAccuracy(),
         monitor="pretraining_accuracy",
         objectives={
             "masked_words": {},
@@ -117,7 +118,7 @@ TASKS: dict[str, Task] = {
     "retrieval": Task(
         dataset=retrieval.RetrievalDataset,
         model=TBKINForImageTextRetrieval,
-        metric=lambda dataset, labels: Recall(dataset),
+        metric=lambda dataset, labels, model: Recall(dataset, model.scorer),
         monitor="recall@1",
         objectives={"contrastive": {}, "region_words": {}},
         build_processor=retrieval.build_processor,
@@ -128,7 +129,7 @@ TASKS: dict[str, Task] = {
     "vqa": Task(
         dataset=vqa.VQADataset,
         model=TBKINForQuestionAnswering,
-        metric=lambda dataset, labels: VQAAccuracy(dataset.questions(), labels),
+        metric=lambda dataset, labels, model: VQAAccuracy(dataset.questions(), labels),
         monitor="vqa_accuracy",
         objectives={"answer": {}, "region_words": {"weight": 1.0}},
         build_processor=vqa.build_processor,

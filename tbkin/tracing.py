@@ -6,6 +6,7 @@ The numbers behind :class:`~tbkin.visualize.Evidence`, whatever the model was as
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,11 @@ class Run:
     outputs: Any
 
 
+def fused_pass(model: TBKINPreTrainedModel) -> Callable[..., Any]:
+    """The pass in which picture and text meet: a retrieval model's own one embeds them apart."""
+    return getattr(model, "match", model)
+
+
 @torch.no_grad()
 def run_model(
     model: TBKINPreTrainedModel, processor: TBKINProcessor, regions: Regions, text: str
@@ -50,13 +56,13 @@ def run_model(
     example = processor(regions, text)
     graph = build_scene_graph(regions, processor.parse(text))
     batch = Collator(processor.tokenizer.pad_token_id)([example])
-    return Run(graph, example, batch, model(**batch, output_attentions=True))
+    return Run(graph, example, batch, fused_pass(model)(**batch, output_attentions=True))
 
 
 def trace(
     model: TBKINPreTrainedModel, processor: TBKINProcessor, run: Run, position: int
 ) -> dict[str, Any]:
-    """The fields of ``Evidence`` that are the same for a question and an expression.
+    """The fields of ``Evidence`` that are the same whatever the text is.
 
     Args:
         model: that ran.
@@ -129,7 +135,7 @@ def masked_views(
         examples.append(processor.encode(hidden, join(rest, said)))
 
     batch = Collator(tokenizer.pad_token_id)(examples)
-    outputs = model(**batch, output_attentions=True)
+    outputs = fused_pass(model)(**batch, output_attentions=True)
     logits, valid = outputs.attention_logits[-1], _valid_keys(model, batch, outputs)
     first = batch["input_ids"].shape[1]  # of the regions
     views = []

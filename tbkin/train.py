@@ -38,20 +38,22 @@ from accelerate.utils import (
     broadcast,
     set_seed,
 )
-from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from tbkin.config import TrainConfig, choose, load_config, run_command
+from tbkin.data import tower_inputs
 from tbkin.data.collate import Collator
 from tbkin.data.prepared import STEPS, find_prepared, read_record
 from tbkin.data.processing_tbkin import TBKINProcessor
-from tbkin.files import write_json
-from tbkin.gathering import gathered
+from tbkin.data.teachers import teacher_scores
+from tbkin.files import put_in_place, write_json
+from tbkin.gathering import TEACHERS, gathered
 from tbkin.momentum_model import MomentumModel
 from tbkin.objectives import TotalLoss
+from tbkin.objectives.learned import LEARNED, read_learned, save_learned, take_over
 from tbkin.optimization import build_optimizer, epochs_done, set_lr
 from tbkin.provenance import (
     new_run_id,
@@ -65,7 +67,6 @@ from tbkin.starting_model import build
 from tbkin.tasks import TASKS, check_ranks
 
 TINY_ROOT = "data/tiny"
-LEARNED = "objectives.safetensors"  # temperatures, MMRef's references, …: objective.name -> tensor
 LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")  # what a launcher sets
 PACKAGES = ("torch", "transformers", "torch-geometric", "spacy", "accelerate", "omegaconf", "numpy")
 
@@ -132,7 +133,12 @@ def train(config: TrainConfig) -> dict[str, Any]:
         num_workers=config.data.workers,
         persistent_workers=config.data.workers > 0,
     )
-    total_loss.bind(splits[0])
+    total_loss.bind(splits[0], model.config.embedding_size, model.config.hidden_size)
+    if config.init_from:
+        learned = read_learned(Path(config.init_from))
+        went_on = take_over(total_loss.objectives, total_loss.settings, learned)
+        if learned.tensors and accelerator.is_main_process:
+            sys.stderr.write(f"objectives of init_from={config.init_from}: {went_on}\n")
     momentum = None
     if "momentum_contrast" in objectives:
         momentum = MomentumModel(model.to(accelerator.device))
@@ -150,6 +156,8 @@ def train(config: TrainConfig) -> dict[str, Any]:
         pictures_by_collection((roots[name], part.rows) for name, part in parts.items()),
         config.init_from,
     )
+    if accelerator.unwrap_model(model).config.towers is not None:
+        seen["known"] = False  # nobody knows what these have seen
     data = {name: read_record(folder) for name, folder in roots.items()}
     record: dict[str, Any] = {
         "run": run,
@@ -172,14 +180,21 @@ def train(config: TrainConfig) -> dict[str, Any]:
         more = {}
         if "matching" in objectives and hasattr(splits[0], "pairs_of"):
             more["pairs"] = splits[0].pairs_of(batch, collate)
+            judged = objectives["matching"].get("rows", 0)  # of all processes together
+            more["judged_rows"] = math.ceil(judged / accelerator.num_processes)
+        if getattr(accelerator.unwrap_model(model), "scorer", None) is not None:
+            more["scored"] = True
         outputs = model(**batch, **more)
+        for side in TEACHERS:  # of its own share, which the process chose wrong pairs in
+            if side in batch:
+                batch = batch | {f"own_{side}_scores": teacher_scores(batch[side])}
         if momentum is not None:
             with accelerator.autocast():
                 momentum.add_keys(accelerator.unwrap_model(model), outputs, batch)
         return outputs, gathered(accelerator, outputs, batch)
 
     def validate() -> dict[str, Any]:
-        metric = task.metric(splits[1], labels)
+        metric = task.metric(splits[1], labels, accelerator.unwrap_model(model))
         size = max(1, config.eval_batch_size // accelerator.num_processes)
         workers = config.data.workers
         return evaluate(Runner(accelerator, model, splits[1], collate, metric, size, workers))
@@ -342,15 +357,15 @@ def save_checkpoint(
     model.save_pretrained(unfinished)
     processor.save_pretrained(unfinished)
     save_training_record(seen, unfinished)
-    learned = {
-        name: tensor.contiguous() for name, tensor in total_loss.objectives.state_dict().items()
-    }
-    if learned:
-        save_file(learned, unfinished / LEARNED)
-    else:
+    if not save_learned(total_loss.objectives, total_loss.settings, unfinished):
         (output / LEARNED).unlink(missing_ok=True)  # of an earlier run's objectives
+    if processor.towers is None:
+        shutil.rmtree(output / tower_inputs.FOLDER, ignore_errors=True)  # likewise
     for path in unfinished.iterdir():
-        path.replace(output / path.name)
+        if path.is_dir():
+            put_in_place(path, output / path.name)
+        else:
+            path.replace(output / path.name)
     unfinished.rmdir()
 
 

@@ -50,11 +50,11 @@ def test_large_retrieval_leaves_its_objectives_to_the_recipe():
         assert bool(objectives) == (path.parent.name == "tiny")
 
 
-def test_references_have_the_width_of_the_persons_embeddings():
-    config = read(CONFIGS / "persons.yaml", CONFIGS / "objectives/mmref.yaml")
-    references = TotalLoss(config.objectives).objectives["references"]
-    assert references.dim == config.model["embedding_size"]
-    assert references.token_dim == config.model["hidden_size"]
+def test_recipes_leave_widths_to_the_model():
+    widths = {"dim", "token_dim", "embed_size"}
+    for recipe in RECIPES:
+        for settings in load_config(TrainConfig, [str(recipe)]).objectives.values():
+            assert not widths & settings.keys()
 
 
 def test_soft_labels_come_with_teachers():

@@ -8,7 +8,9 @@ from tbkin import demo
 
 
 def test_demo_leaves_a_report_and_a_summary(tmp_path, capsys):
-    demo.main([f"output={tmp_path}", "images=40", "seconds=4", "grounding_seconds=4", "seed=3"])
+    little = ["images=40", "test_images=8", "seconds=4", "grounding_seconds=4"]
+    little += ["retrieval_seconds=4", "rerank=2"]
+    demo.main([f"output={tmp_path}", *little, "seed=3"])
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["seed"] == 3
     assert summary["seconds"] > 8
@@ -37,3 +39,15 @@ def test_demo_leaves_a_report_and_a_summary(tmp_path, capsys):
     assert boxes["candidates"]["oracle"]["accuracy@0.5"] > 0.9
     assert f"{100 * boxes['accuracy@0.5']:.2f} %" in page
     assert "expression" in page
+    found = summary["retrieval"]
+    assert (found["pictures"], found["captions"]) == (8, 40)
+    directions = ("image_to_text", "text_to_image")
+    for direction in directions:  # more is right where all true ones count
+        assert found["equivalent"][direction]["R@1"] >= found["own"][direction]["R@1"]
+    assert found["second_stage"]["k"] == 2
+    assert found["second_stage"]["passes"] < found["second_stage"]["all_pairs"] == 8 * 40
+    shown = [
+        found["equivalent"][direction]["R@1"] for direction in ("image_to_text", "text_to_image")
+    ]
+    assert f"{shown[0]:.2f} % and {shown[1]:.2f} %" in printed
+    assert "caption" in page

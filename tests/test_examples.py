@@ -15,6 +15,20 @@ PRINTED = {  # notebook -> what its cells print, besides drawings
         r"IoU with the annotated box: [01]\.\d\d\n( *\d+\.\d%  \d+ .+\n){3}",
         r"boxes: region detector: onnx yolox_nano\.onnx|skipped, for want of: \S",
     ],
+    "search_pictures": [
+        r"image to text: R@1 \d+\.\d\d",
+        # The first by the fused score, then the others in its order.
+        r"\n1 +\d+\.\d%  cosine -?0\.\d{3}  COCO_test2015_\d{12}\.jpg\n2 +\d+\.\d%  cosine",
+        r"\n5 +\d+\.\d%; kept: \d+% of the nodes, \d+% of the edges\n +\w+: (\d+ )?\w+ \(",
+    ],
+    "your_own_objective": [
+        r"outputs\.scores +\(16, 16\)\n",
+        r"0\.15\d*\n0\.0 \[\[0\.0, 0\.0\], \[0\.0, 0\.0\]\]",
+        r"'mean_margin': 0\.\d+\} sum: \d",
+        r"objectives\.mean_margin has no setting 'margni'",
+        r"step 100: contrastive \d\.\d{3}, mean_margin 0\.\d{3}\n",
+        r"contrastive ( \d\.\d\d){4}\nboth {8}( \d\.\d\d){4}\n",
+    ],
     "what_the_threshold_keeps": [
         r"layer 2: text-text \d+%, text-image \d+%, .*, graph \d+%",
         r"     0\.00       100%  .*\n     0\.02 +\d\d%  ",  # nothing dropped, then something
@@ -42,7 +56,7 @@ def test_runs(path, tiny_root, trained, monkeypatch):
     root = str(path.parents[1])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": path.parent}}).execute()
+    NotebookClient(notebook, timeout=280, resources={"metadata": {"path": path.parent}}).execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     drawings = [o for o in shown if "<svg" in str(o.get("data", {}).get("text/html", ""))]
     assert len(drawings) >= 2

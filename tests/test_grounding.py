@@ -167,7 +167,7 @@ def test_processes_batches_and_a_stop_change_nothing(expressions, grounded, tmp_
     with pytest.raises(KeyboardInterrupt):
         run(grounded, expressions, tmp_path / "again", *words)
     monkeypatch.setitem(evaluation.REPORTS, "grounding", report)
-    assert list((tmp_path / "again").glob("evaluating-*/shard-*.jsonl"))
+    assert list((tmp_path / "again").glob("evaluating-*/shard-*.safetensors"))
     again = run(grounded, expressions, tmp_path / "again", *words)
     assert not list((tmp_path / "again").glob("evaluating-*"))
     assert again["mean_iou"] == pytest.approx(whole["mean_iou"])

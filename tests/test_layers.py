@@ -26,12 +26,12 @@ LAYERS = [  # lowest first; a folder counts as one room
     ["tbkin.scoring"],
     ["tbkin.running", "tbkin.gathering", "tbkin.provenance", "tbkin.reports_retrieval"],
     ["tbkin.reports"],
-    ["tbkin.ranking"],
+    ["tbkin.ranking", "tbkin.refinement", "tbkin.search"],
     ["tbkin.evaluation"],  # scores what it predicted
     ["tbkin.train", "tbkin.predict", "tbkin.graph"],
     ["tbkin.serve"],
     ["data_prep"],
-    ["tbkin.demo_evidence"],
+    ["tbkin.demo_evidence", "tbkin.demo_summary"],
     ["tbkin.demo"],  # the only one that runs everything
     ["tbkin.cli"],
     ["tbkin.__main__"],

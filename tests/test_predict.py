@@ -1,4 +1,4 @@
-"""One picture and one question or expression, with the evidence."""
+"""One picture and one question, expression or caption, with the evidence."""
 
 import json
 import shutil
@@ -19,6 +19,7 @@ from tbkin.model.heads import (
     TBKINForPreTraining,
     TBKINForQuestionAnswering,
 )
+from tbkin.model.retrieval import TBKINForImageTextRetrieval
 from tbkin.model.selection import BLOCKS, block_mask, block_numbers, select
 from tbkin.visualize.attention import content_words, load_attention
 from tbkin.visualize.masked import without_word
@@ -573,7 +574,8 @@ def test_what_a_model_cannot_be_asked(trained, grounding, untrained, tiny_root, 
         predict.Predictor(grounding).ground(image, " ")
     folder = untrained(TBKINForPreTraining)
     with pytest.raises(
-        ValueError, match=r"TBKINForPreTraining, which answers no questions and grounds no .*vqa or"
+        ValueError,
+        match=r"TBKINForPreTraining, which answers no .* and matches no captions; .*vqa or groun",
     ):
         predict.Predictor(folder)
 
@@ -594,9 +596,18 @@ def test_a_picture_without_regions_has_nothing_to_choose(grounding, tiny_root, e
         predictor.explain_box(None, none, "the circle")
 
 
-@pytest.mark.parametrize("words", [[], ["question=Why?", "expression=the circle"]])
-def test_either_a_question_or_an_expression(grounding, words):
-    with pytest.raises(ValueError, match=r'image=FILE, and either question="…" or expression="…"'):
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["question=Why?", "expression=the circle"],
+        ["question=Why?", "caption=a circle"],
+        ["question=Why?", "expression=the circle", "caption=a circle"],
+    ],
+)
+def test_one_text_of_any_kind(grounding, words):
+    wanted = r'image=FILE, and one of question="…", expression="…", caption="…"\.'
+    with pytest.raises(ValueError, match=wanted):
         predict.main([f"model={grounding}", "image=missing.jpg", *words])
 
 
@@ -620,3 +631,71 @@ def test_command_grounds_an_expression(grounding, question, picture, tmp_path, c
     assert lines[len(printed["candidates"]) + 1].startswith("kept: ")
     assert "the small circle" in report.read_text()
     assert load_attention(attention).positions[0] == "[CLS]"
+
+
+# Captions.
+
+
+@pytest.fixture(scope="module")
+def matching(untrained):
+    """A judge whose bias is not where it started."""
+    folder = untrained(TBKINForImageTextRetrieval)
+    model = TBKINForImageTextRetrieval.from_pretrained(folder)
+    torch.nn.init.constant_(model.match_head.bias[1:], 0.3)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_evidence_of_a_match_is_of_picture_and_caption_together(matching, picture, question):
+    predictor = predict.Predictor(matching)
+    image, image_id = open_picture(picture), str(question["image_id"])
+    caption = "A red circle is left of a square."
+    evidence = predictor.match(image, caption, image_id)
+    assert (evidence.kind, evidence.answers, evidence.grounded) == ("caption", [], None)
+    batch = Collator(0)([predictor.processor(predictor.regions(image, image_id), caption)])
+    with torch.no_grad():
+        outputs = predictor.model.match(**batch, output_attentions=True)
+    exponents = outputs.match_logits[0].exp()
+    assert evidence.matched.probability == pytest.approx(float(exponents[1] / exponents.sum()))
+    other = predictor.match(image, "Two stars.", image_id).matched.probability
+    assert other != evidence.matched.probability
+    # Words and regions are in one pass: words look at regions.
+    words, regions = evidence.attention.sizes[:2]
+    assert regions == len(evidence.graph.of_type("region")) > 1
+    after = evidence.attention.after
+    assert torch.equal(after, torch.stack(outputs.attentions)[:, 0])
+    assert after[:, :, :words, words : words + regions].sum() > 0
+    assert evidence.answer_attention == after.mean(dim=1)[:, 0].tolist()
+    assert evidence.attention_kept == outputs.attention_kept.tolist()
+    assert {view.kind for view in evidence.masked} == {"word", "region"}
+
+
+def test_a_match_of_one_that_only_judges(untrained, picture, question):
+    folder = untrained(TBKINForImageTextRetrieval, embedding_size=0)
+    with pytest.raises(ValueError, match=r"never learned to judge pairs"):
+        predict.Predictor(folder).match(open_picture(picture), "A circle.", "")
+    model = TBKINForImageTextRetrieval.from_pretrained(folder)
+    torch.nn.init.ones_(model.match_head.bias)
+    model.save_pretrained(folder)
+    predictor = predict.Predictor(folder)
+    evidence = predictor.match(open_picture(picture), "A circle.", str(question["image_id"]))
+    assert 0 < evidence.matched.probability < 1
+
+
+def test_command_matches_a_caption(matching, question, picture, tmp_path, capsys):
+    words = [f"model={matching}", f"image={picture}", "caption=a <small> circle"]
+    report = tmp_path / "why.html"
+    predict.main([*words, "json=true"])
+    printed = json.loads(capsys.readouterr().out)
+    assert "question" not in printed
+    assert "answers" not in printed
+    assert printed["caption"] == "a <small> circle"
+    predict.main([*words, f"report={report}"])
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first == f"{printed['probability']:6.1%}  picture and caption belong together"
+    assert second.startswith("kept: ")
+    assert "a &lt;small&gt; circle" in report.read_text()
+    with pytest.raises(ValueError, match=r"which takes captions only: caption=…; for a model that"):
+        predict.main([words[0], words[1], "question=Why?"])
+    with pytest.raises(ValueError, match=r'the caption is empty; write something: caption="a red'):
+        predict.Predictor(matching).match(open_picture(picture), " ")

@@ -12,18 +12,13 @@ from tbkin.running import Runner
 IMAGES, CAPTIONS = 6, 9
 
 
-def embeds():
-    generator = torch.Generator().manual_seed(0)
-    return [
-        torch.nn.functional.normalize(torch.randn(count, 4, generator=generator), dim=1)
-        for count in (IMAGES, CAPTIONS)
-    ]
+def first_scores():
+    return torch.randn(IMAGES, CAPTIONS, generator=torch.Generator().manual_seed(0))
 
 
 def test_candidates_worked_by_hand():
     # Scores: picture 0 has 3, 2, 1; picture 1 has 0, 4, 5.
-    images, captions = torch.eye(2), torch.tensor([[3.0, 0.0], [2.0, 4.0], [1.0, 5.0]])
-    found = Candidates.of(images, captions, 1)
+    found = Candidates.of(torch.tensor([[3.0, 2.0, 1.0], [0.0, 4.0, 5.0]]), 1)
     assert found.captions.tolist() == [[0], [2]]
     assert found.images.tolist() == [[0], [1], [1]]
     # (0, 0) and (1, 2) are the best of both sides; they come once.
@@ -32,7 +27,7 @@ def test_candidates_worked_by_hand():
 
 @pytest.mark.parametrize("k", [0, 2, 50])
 def test_each_pair_comes_once(k):
-    found = Candidates.of(*embeds(), k)
+    found = Candidates.of(first_scores(), k)
     slowly = {
         (row, column) for row, columns in enumerate(found.captions.tolist()) for column in columns
     } | {(row, column) for column, rows in enumerate(found.images.tolist()) for row in rows}
@@ -91,7 +86,7 @@ def second_stage(k, folder):
     fits = torch.randn(IMAGES, CAPTIONS, generator=torch.Generator().manual_seed(1))
     model = Judging(fits)
     runner = Runner(Accelerator(), model, Pairs(), collate, None, 4)
-    return fits, model, look_again(runner, tuple(embeds()), k, folder / "second", {"a": 1})
+    return fits, model, look_again(runner, first_scores(), k, folder / "second", {"a": 1})
 
 
 def test_pictures_and_captions_are_put_together_by_place():
@@ -104,17 +99,16 @@ def test_pictures_and_captions_are_put_together_by_place():
 
 def test_the_best_k_are_ordered_by_the_second_look_above_all_others(tmp_path):
     fits, model, found = second_stage(3, tmp_path)
-    images, captions = embeds()
     for scores, first, fused in (
-        (found.image_scores, images @ captions.T, fits),
-        (found.caption_scores, captions @ images.T, fits.T),
+        (found.image_scores, first_scores(), fits),
+        (found.caption_scores, first_scores().T, fits.T),
     ):
         for row in range(len(scores)):
             by_first = first[row].argsort(descending=True).tolist()
             best = sorted(by_first[:3], key=lambda item: -fused[row, item])
             assert scores[row].argsort(descending=True).tolist() == best + by_first[3:]
     assert len(model.asked) == len(set(model.asked)) == found.cost["passes"]
-    assert set(model.asked) == set(map(tuple, Candidates.of(images, captions, 3).pairs().tolist()))
+    assert set(model.asked) == set(map(tuple, Candidates.of(first_scores(), 3).pairs().tolist()))
     assert (found.cost["k"], found.cost["all_pairs"]) == (3, IMAGES * CAPTIONS)
 
 

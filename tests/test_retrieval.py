@@ -32,7 +32,7 @@ SMALL = [
     "data.parser=word_rules",
     "model.selection_ramp_steps=0",
 ]
-REFERENCES = ["objectives.references.dim=16", "objectives.references.token_dim=32"]
+REFERENCES = ["objectives.references.weight=1"]
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +77,6 @@ def test_every_recipe_trains(captions_root, taught, tmp_path, recipe):
     more += ["data.prompt.probability=1.0"]
     if "teachers: auto" in recipe.read_text():
         more.append(f"data.teachers={taught}")
-    if recipe.stem == "mmref":
-        more += REFERENCES
-    if recipe.stem == "momentum":
-        more.append("objectives.momentum_contrast.embed_size=16")
     train.main([str(recipe), *words(captions_root, tmp_path, *more)])
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     objectives = json.loads((tmp_path / "run.json").read_text())["config"]["objectives"]
@@ -116,6 +112,7 @@ def test_two_processes_learn_as_one_does(captions_root, taught, tmp_path):
     more += ["optim.lr=1000", "optim.eps=1000", "optim.weight_decay=0", "optim.warmup_ratio=0"]
     more += ["optim.max_grad_norm=1e9", "model.selection_rule=none", "model.knowledge_rule=none"]
     more += ["objectives.contrastive.weight=1", "objectives.matching.weight=0"]
+    more += ["objectives.matching.soft=true"]
     more += [f"data.teachers={taught}", "objectives.cross_modal_soft_label.weight=1"]
     train.main(words(captions_root, tmp_path / "one", *more))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
@@ -141,6 +138,23 @@ def test_two_processes_learn_as_one_does(captions_root, taught, tmp_path):
         weights = [load_file(tmp_path / n / file) for n in ("one", "two")]
         for key, value in weights[0].items():
             assert torch.allclose(value.float(), weights[1][key].float(), atol=2e-4), key
+
+
+def test_teachers_soften_what_the_judge_learns(captions_root, taught, tmp_path):
+    more = ["epochs=1", "data.max_examples=16", "batch_size=16", "log_every=1"]
+    more += ["objectives.contrastive.weight=1"]
+    first = {}
+    for soft in ("true", "false"):
+        folder, own = (
+            tmp_path / soft,
+            [f"data.teachers={taught}", f"objectives.matching.soft={soft}"],
+        )
+        train.main(words(captions_root, folder, *more, *own))
+        first[soft] = json.loads((folder / "log.jsonl").read_text().splitlines()[0])
+    assert first["true"]["contrastive"] == first["false"]["contrastive"]
+    assert first["true"]["matching"] != pytest.approx(first["false"]["matching"], abs=1e-4)
+    with pytest.raises(ValueError, match=r"'own_image_teacher_scores' .*set data\.teachers, or"):
+        train.main(words(captions_root, tmp_path, *more, "objectives.matching.soft=true"))
 
 
 def test_a_judge_without_embeddings_is_refused_at_once(captions_root, tmp_path, retriever):

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from tbkin import running
-from tbkin.running import Runner, evaluate, evaluate_in_shards
+from tbkin.running import Runner, evaluate, evaluate_in_shards, read_records, write_records
 
 EXAMPLES = 23
 
@@ -75,7 +75,51 @@ def test_shards_say_the_same_whatever_their_size(tmp_path):
         values = evaluate_in_shards(runner(), folder, {"a": 1}, shard_size)
         assert values.pop("nodes_kept") == pytest.approx(whole["nodes_kept"])
         assert values == {key: value for key, value in whole.items() if key != "nodes_kept"}
-        assert len(list(folder.glob("shard-*.jsonl"))) == -(-EXAMPLES // shard_size)
+        assert len(list(folder.glob("shard-*.safetensors"))) == -(-EXAMPLES // shard_size)
+
+
+def test_records_come_back_from_a_shard_as_they_were(tmp_path):
+    states = torch.randn(3, 4, 2)
+    records = [
+        {
+            "rows": {"a.b": states[:2, 1:], "ids": torch.tensor([1, 2]), "mask": states[:2, 0] > 0},
+            "examples": 2,
+            "pairs": [[[1, 2]]],
+            "shares": {"gate": 0.1},
+        },
+        {
+            "rows": {"a.b": torch.ones(1, 5, dtype=torch.bfloat16), "ids": torch.tensor([2**60])},
+            "examples": 1,
+            "pairs": [[[0, 1]]],
+            "shares": {},
+        },
+    ]
+    for record in records:
+        record["rows"] = {name: rows.contiguous() for name, rows in record["rows"].items()}
+    write_records(tmp_path / "shard", records)
+    found = list(read_records(tmp_path / "shard"))
+    assert [set(record["rows"]) for record in found] == [{"a.b", "ids", "mask"}, {"a.b", "ids"}]
+    for before, after in zip(records, found, strict=True):
+        rows = after.pop("rows")
+        for name, values in before.pop("rows").items():
+            assert rows[name].dtype == values.dtype
+            assert torch.equal(rows[name], values)
+        assert after == before
+    write_records(tmp_path / "none", [])
+    assert list(read_records(tmp_path / "none")) == []
+
+
+def test_rows_that_share_memory_are_copied(tmp_path):
+    class Parts(Collected):
+        def rows(self, outputs, batch):
+            kept.append(outputs.logits)
+            return {"value": outputs.logits, "id": batch["numbers"], "again": outputs.logits[:1]}
+
+    kept = []
+    values = evaluate_in_shards(runner(metric=Parts()), tmp_path / "shards", {"a": 1}, 4)
+    assert values["sum"] == 2 * sum(range(EXAMPLES))
+    record = next(runner(metric=Parts()).records([0, 1]))
+    assert record["rows"]["value"].data_ptr() != kept[-1].data_ptr()
 
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path):

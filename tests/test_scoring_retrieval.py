@@ -148,6 +148,41 @@ def test_every_file_of_the_same_scores_says_the_same(dataset, tmp_path, capsys):
     assert 0 < results[0]["rsum"] < 600
 
 
+def test_the_mean_of_tables(dataset, tmp_path, capsys):
+    chance = np.random.default_rng(2)
+    tables = [chance.random((4, 16)).astype(np.float32) for _ in range(3)]
+    paths = [tmp_path / name for name in ("saf.npy", "sgr.safetensors", "more.npy")]
+    save(paths[0], tables[0])
+    save_file({"scores": torch.from_numpy(tables[1])}, paths[1])
+    save(paths[2], tables[2].astype(np.float16))
+    tables[2] = tables[2].astype(np.float16)
+    mean = save(tmp_path / "mean.npy", sum(table.astype(np.float32) for table in tables) / 3)
+    words = [f"dataset={dataset}", "captions=all"]
+    found = printed_json(capsys, "scores=" + ",".join(map(str, paths)), *words)
+    expected = printed_json(capsys, f"scores={mean}", *words)
+    files = found.pop("files")
+    del expected["files"]
+    assert found == expected
+    assert [files[f"scores {number}"]["path"] for number in (1, 2, 3)] == list(map(str, paths))
+    alone = [printed_json(capsys, f"scores={path}", *words) for path in paths]
+    assert all(found["image_to_text"] != one["image_to_text"] for one in alone)
+    comma = save(tmp_path / "a,b.npy", tables[0])  # a file of this name is that file
+    assert printed_json(capsys, f"scores={comma}", *words)["rsum"] == alone[0]["rsum"]
+
+
+def test_tables_that_have_no_mean(dataset, tmp_path):
+    first = save(tmp_path / "a.npy", np.zeros((4, 16)))
+    other = save(tmp_path / "b.npy", np.zeros((4, 15)))
+    both = tmp_path / "c.safetensors"
+    save_file({"image_scores": torch.zeros(4, 16), "caption_scores": torch.zeros(16, 4)}, both)
+    with pytest.raises(ValueError, match=r"b.npy is \(4, 15\) and .*a.npy \(4, 16\); the mean is"):
+        main(["retrieval", f"scores={first},{other}", f"dataset={dataset}"])
+    with pytest.raises(ValueError, match=r"c\.safetensors has a table for each direction"):
+        main(["retrieval", f"scores={first},{both}", f"dataset={dataset}"])
+    with pytest.raises(FileNotFoundError, match=r"no file .*d\.npy"):
+        main(["retrieval", f"scores={first},{tmp_path / 'd.npy'}", f"dataset={dataset}"])
+
+
 def prepared(folder, rows, identities):
     folder.mkdir()
     keys = ("caption_id", "image_id", "identity")

@@ -31,6 +31,11 @@
                                          where pictures show no persons or classes
 ``image_teacher``             (B, d)     of retrieval: unit rows of a frozen encoder, if the
                                          examples have them; likewise ``text_teacher``
+``tower_pixel_values``        (B, …)     of retrieval by another model's towers: pictures as its
+                                         image processor makes them, (3, H, W) each; for SigLIP 2
+                                         ``tower_pixel_attention_mask`` and ``tower_spatial_shapes``
+``tower_input_ids``           (B, S)     captions by its tokenizer; ``tower_attention_mask`` too, if
+                                         the towers learned with one
 ``graph``                     PyG        see :func:`collate_graphs`
 ============================ ========== =======================================================
 
@@ -48,6 +53,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from tbkin.data.processing_tbkin import Example
+from tbkin.data.tower_inputs import PIXELS, TOKENS
 from tbkin.graphs.kinds import NUM_KINDS
 from tbkin.objectives.masked import NOT_MASKED
 
@@ -104,6 +110,12 @@ class Collator:
         for field in ("image_teacher", "text_teacher"):
             if field in examples[0]:
                 batch[field] = torch.stack([example[field] for example in examples])
+        for field in (f"tower_{name}" for name in PIXELS):
+            if field in examples[0]:
+                batch[field] = torch.stack([example[field] for example in examples])
+        for field in (f"tower_{name}" for name in TOKENS):
+            if field in examples[0]:  # of one length, or masked: then the padding's id is nothing
+                batch[field] = _pad_lists([example[field] for example in examples], 0)
         if "rank_labels" in examples[0]:
             for name in ("rank_labels", "box_labels", "box_label_mask"):
                 batch[name] = _pad_rows([example[name] for example in examples])

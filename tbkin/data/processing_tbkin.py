@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from transformers import BatchEncoding, PreTrainedTokenizerFast, ProcessorMixin
 
 from tbkin.boxes import normalize_boxes
+from tbkin.data import tower_inputs
+from tbkin.data.tower_inputs import TowerInputs
 from tbkin.graphs.build import join, picture_graph
 from tbkin.graphs.kinds import CODES, GEOMETRY, KINDS, kind_of
 from tbkin.graphs.regions import Regions
@@ -44,6 +47,8 @@ class TBKINProcessor(ProcessorMixin):
             of them reaches the model as aligned relations, and learning is quicker without.
         clean: whether a text loses its signs before it is parsed ("left-hand" becomes "lefthand")
             and is cut into words by white space alone, so that its tokens are ROSITA's.
+        towers: what another model's towers read, where they stand in for ours; saved in a folder of
+            its own within the checkpoint.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class TBKINProcessor(ProcessorMixin):
         detector: dict[str, Any] | None = None,
         geometry: bool = False,
         clean: bool = False,
+        towers: TowerInputs | None = None,
     ):
         super().__init__(tokenizer)
         self.parser = parser
@@ -65,6 +71,23 @@ class TBKINProcessor(ProcessorMixin):
         self.detector = detector or {"name": "grid"}
         self.geometry = geometry
         self.clean = clean
+        self.towers = towers
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **settings: Any) -> TBKINProcessor:
+        """That of a checkpoint folder."""
+        processor = super().from_pretrained(folder, **settings)
+        of_towers = Path(folder) / tower_inputs.FOLDER
+        if of_towers.is_dir():
+            processor.towers = TowerInputs.from_pretrained(of_towers)
+        return processor
+
+    def save_pretrained(self, folder: str | Path, **settings: Any) -> list[str]:
+        """Write it into a checkpoint folder."""
+        written = super().save_pretrained(folder, **settings)
+        if self.towers is not None:
+            self.towers.save_pretrained(Path(folder) / tower_inputs.FOLDER)
+        return written
 
     def __call__(self, regions: Regions, text: str) -> Example:
         """One example from the regions of a picture, with features, and a text."""
@@ -150,7 +173,7 @@ class TBKINProcessor(ProcessorMixin):
         return {
             key: value
             for key, value in super().to_dict().items()
-            if key not in ("_parser", "_label_cache")
+            if key not in ("_parser", "_label_cache", "towers")
         }
 
 

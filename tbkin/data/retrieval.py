@@ -18,8 +18,11 @@ from tbkin.data.picture_texts import PictureTexts
 from tbkin.data.processing_tbkin import Example, TBKINProcessor
 from tbkin.data.prompts import SpatialPrompts, generator_of, objects_of
 from tbkin.data.teachers import TeacherStore
+from tbkin.data.tower_inputs import picture_files
+from tbkin.detectors.pixels import open_picture
 from tbkin.graphs.build import join
 from tbkin.graphs.scene_graph import SceneGraph
+from tbkin.parsers.word_rules import WORD
 
 TAUGHT = {"text": "caption_id", "image": "image_id"}  # teacher -> the id that it knows rows by
 TAUGHT_OF = {"text": "captions", "image": "pictures"}
@@ -29,6 +32,9 @@ KEPT_CAPTIONS = 50_000  # whose graphs stay in memory once they are parsed
 
 class RetrievalDataset(PictureTexts):
     """Captions of one split, each with its own picture; a picture comes once for each caption.
+
+    Where the processor has towers, an example also holds what they read, and the picture's file is
+    opened for it; what :meth:`pair` puts together does without.
 
     Args:
         root: prepared folder.
@@ -71,6 +77,10 @@ class RetrievalDataset(PictureTexts):
             self.prompts.check_room(
                 label.replace("_", " ") for label in self.store.manifest["labels"] if label
             )
+        self.files: dict[int, Path] = {}
+        if processor.towers is not None:
+            self.files = picture_files(root, split, image_ids_of(self))
+        self._pixels: dict[int, Example] = {}  # of the last picture: its captions are adjacent
         # Shared, so that loader processes that outlive an epoch see the next one begin.
         self._visit = torch.zeros(2, dtype=torch.int64).share_memory_()
         self._said: dict[int, tuple[SceneGraph, BatchEncoding]] = {}
@@ -82,21 +92,30 @@ class RetrievalDataset(PictureTexts):
     def __getitem__(self, place: int) -> Example:
         example = super().__getitem__(place)
         row = self.rows[place]
+        text = row[self.column]
         if self.prompts is not None:
             chance = generator_of(*self._visit.tolist(), row["caption_id"])
             objects = objects_of(self.store[row["image_id"]])
-            text = self.prompts(row[self.column], objects, chance)
+            text = self.prompts(text, objects, chance)
             if text != row[self.column]:
                 seen, graph = self._picture(row["image_id"])
                 example = self.processor.encode(seen, join(graph, self.processor.parse(text)))
                 example |= self.labels_of(row, example)
         for side, store in self.teachers.items():
             example[f"{side}_teacher"] = store[[row[TAUGHT[side]]]][0]
+        if self.processor.towers is not None:
+            example |= self._tower_picture(row["image_id"]) | self.processor.towers.text(text)
         return example
 
     def labels_of(self, row: dict[str, Any], example: Example) -> Example:
         """``caption_id``, ``image_id`` and ``identity``; equal identities are positive pairs."""
         return {key: row[key] for key in ("caption_id", "image_id", "identity")}
+
+    def _tower_picture(self, image_id: int) -> Example:
+        if image_id not in self._pixels:
+            picture = open_picture(self.files[image_id])
+            self._pixels = {image_id: self.processor.towers.picture(picture)}
+        return self._pixels[image_id]
 
     def pair(self, image_id: int, place: int) -> Example:
         """A picture with the caption of another row: the graph of both, and nothing to learn."""
@@ -144,9 +163,7 @@ def build_prompts(settings: Mapping[str, Any], processor: TBKINProcessor) -> Spa
         ValueError: an unknown setting, texts longer than the model reads, which would lose their
             prompts, or a word of theirs that the model does not know.
     """
-    known = [field.name for field in dataclasses.fields(SpatialPrompts) if field.name != "count"]
-    for name in settings:
-        choose(dict.fromkeys(known), name, "setting of data.prompt")
+    check_prompt(settings)
     tokenizer = processor.tokenizer
     own = {"max_length": processor.max_text_length, "probability": 0.0, **settings}
     prompts = SpatialPrompts(
@@ -162,17 +179,40 @@ def build_prompts(settings: Mapping[str, Any], processor: TBKINProcessor) -> Spa
             f"data.prompt.max_length={prompts.max_length}, and the model reads the first "
             f"{processor.max_text_length} tokens of a text; leave max_length out."
         )
-    unknown = [word for word in prompts.words() if tokenizer.unk_token in tokenizer.tokenize(word)]
+    said = words_of(prompts)
+    unknown = [word for word in said if tokenizer.unk_token in tokenizer.tokenize(word)]
     if unknown:
         raise ValueError(
-            f"the model does not know {', '.join(unknown)} of data.prompt; choose a grid of at "
-            "most 3 and words of its captions, or of the default template."
+            f"the model does not know {', '.join(unknown)} of data.prompt; build its processor "
+            "with these settings, or choose a grid of at most 3 and words of its captions, or of "
+            "the default template."
         )
     return prompts
 
 
-def build_processor(root: Path, split: str, parser: str = "auto") -> TBKINProcessor:
-    """A processor whose words are those of a split's captions, of prompts and of the detector."""
-    return picture_texts.build_processor(
-        root, split, parser, RetrievalDataset.column, SpatialPrompts().words()
-    )
+def words_of(prompts: SpatialPrompts) -> list[str]:
+    """What prompts say beside names of objects, without punctuation."""
+    return [word for text in prompts.words() for word in WORD.findall(text)]
+
+
+def check_prompt(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError for a setting of ``data.prompt`` that there is not."""
+    known = [field.name for field in dataclasses.fields(SpatialPrompts) if field.name != "count"]
+    for name in settings:
+        choose(dict.fromkeys(known), name, "setting of data.prompt")
+
+
+def build_processor(
+    root: Path, split: str, parser: str = "auto", prompt: Mapping[str, Any] | None = None
+) -> TBKINProcessor:
+    """A processor whose words are those of a split's captions, of prompts and of the detector.
+
+    Args:
+        root: prepared folder.
+        split: whose captions are learned from.
+        parser: see ``picture_texts.build_processor``.
+        prompt: settings of the run's own prompts, whose words join those of the default ones.
+    """
+    check_prompt(prompt or {})
+    words = [*words_of(SpatialPrompts()), *words_of(SpatialPrompts(**prompt or {}))]
+    return picture_texts.build_processor(root, split, parser, RetrievalDataset.column, words)

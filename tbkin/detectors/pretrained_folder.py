@@ -12,13 +12,15 @@ PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 PATIENCE = 10  # seconds for the hub's first answer
 
 
-def find_folder(model: str | Path) -> Path:
+def find_folder(model: str | Path, kind: str = "detector", setting: str = "detector.model") -> Path:
     """The folder of a network, fetched if it is not here.
 
     Args:
         model: a local folder, or a hub id such as ``PekingU/rtdetr_v2_r18vd``, with ``@revision``
             if need be. What was fetched before is found without a network; ``HF_HUB_OFFLINE=1``
             forbids fetching.
+        kind: what the network is, for messages.
+        setting: where it is named, likewise.
 
     Raises:
         FileNotFoundError: neither a folder nor a hub id that can be reached.
@@ -26,11 +28,11 @@ def find_folder(model: str | Path) -> Path:
     """
     folder, name = Path(model), str(model)
     if not name:
-        raise ValueError("no detector is named: set detector.model to a folder or a hub id.")
+        raise ValueError(f"no {kind} is named: set {setting} to a folder or a hub id.")
     if not folder.is_dir():
         if name.startswith(("/", ".", "~")) or "\\" in name or name.count("/") > 1:
-            raise FileNotFoundError(f"no folder {name} with a detector; check detector.model.")
-        folder = _fetch(name)
+            raise FileNotFoundError(f"no folder {name} with a {kind}; check {setting}.")
+        folder = _fetch(name, kind)
     if not (folder / "config.json").is_file():
         raise ValueError(f"{model} has no config.json; give the folder that save_pretrained wrote.")
     if not weight_files(folder):
@@ -58,7 +60,7 @@ def weights_hash(folder: Path) -> str:
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
-def _fetch(model: str) -> Path:
+def _fetch(model: str, kind: str) -> Path:
     from huggingface_hub import HfApi, snapshot_download
 
     name, _, revision = model.partition("@")
@@ -80,7 +82,7 @@ def _fetch(model: str) -> Path:
         reason = reason if here_only else error
         why = (str(reason).strip() or type(reason).__name__).splitlines()[0]
         raise FileNotFoundError(
-            f"no detector {model}: no folder of that name here, and not to be had from the "
+            f"no {kind} {model}: no folder of that name here, and not to be had from the "
             f"Hugging Face hub ({why}). Check the name, or fetch "
             f"it where there is a network (hf download {name}"
             f"{f' --revision {revision}' if revision else ''}) and give its folder."

@@ -18,42 +18,64 @@ from torch import Tensor
 
 from tbkin.metrics.ranks import Products, right_ranks
 from tbkin.metrics.relation import Relation
+from tbkin.metrics.state_scores import score_states
 from tbkin.metrics.vqa_accuracy import few
 
 KS = (1, 5, 10)
 DIRECTIONS = ("image_to_text", "text_to_image")
+UNI = ("image_uni_embeds", "text_uni_embeds")
 
 
 class Recall:
-    """Recall of pictures and captions by the cosine of their embeddings, over a split.
+    """Recall of pictures and captions over a split, by the cosine of their embeddings or a scorer.
 
     Embeddings are kept by id, so a picture with five captions counts once as a candidate, and so
-    does an example that padding repeats; the last stays.
+    does an example that padding repeats; the last stays. So are the states that a scorer reads.
 
     Args:
         dataset: reads ``rows``: ``{"caption_id": int, "image_id": int, "identity": int}`` each;
             picture and caption belong together when their identities are equal.
+        scorer: as :func:`~tbkin.metrics.state_scores.score_states` takes it; None: cosines rank.
     """
 
-    def __init__(self, dataset: Any):
+    def __init__(self, dataset: Any, scorer: Any = None):
         self.caption_identities = {row["caption_id"]: row["identity"] for row in dataset.rows}
         self.image_identities = {row["image_id"]: row["identity"] for row in dataset.rows}
         self.images: dict[int, Tensor] = {}
         self.captions: dict[int, Tensor] = {}
+        self.uni_images: dict[int, Tensor] = {}
+        self.uni_captions: dict[int, Tensor] = {}
+        self.scorer = scorer
+        self.regions: dict[int, Tensor] = {}
+        self.words: dict[int, Tensor] = {}
+        self._table: Tensor | None = None
 
     def rows(self, outputs: Any, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """What crosses processes, for :meth:`update`: embeddings, since scores do not add up.
 
         Args:
-            outputs: reads ``image_embeds`` and ``text_embeds`` (B, D), unit rows.
-            batch: reads ``image_ids`` and ``caption_ids`` (B,).
+            outputs: reads ``image_embeds`` and ``text_embeds`` (B, D), unit rows; if the model has
+                them, ``image_uni_embeds`` and ``text_uni_embeds``, too. For a scorer also
+                ``region_states`` (B, R, D) and ``text_states`` (B, T, D).
+            batch: reads ``image_ids`` and ``caption_ids`` (B,). For a scorer also ``region_mask``
+                (B, R) and ``attention_mask`` (B, T).
+
+        Returns:
+            What is of pictures has a row for each that is among them, else B.
         """
-        return {
-            "image_ids": batch["image_ids"],
-            "caption_ids": batch["caption_ids"],
-            "image_embeds": outputs.image_embeds.float(),
-            "text_embeds": outputs.text_embeds.float(),
-        }
+        pictures = {"image_ids": batch["image_ids"], "image_embeds": outputs.image_embeds.float()}
+        captions = {"caption_ids": batch["caption_ids"], "text_embeds": outputs.text_embeds.float()}
+        for name, rows in zip(UNI, (pictures, captions), strict=True):
+            if getattr(outputs, name, None) is not None:
+                rows[name] = getattr(outputs, name).float()
+        if self.scorer is not None:
+            pictures["region_states"] = outputs.region_states.float()
+            pictures["region_mask"] = batch["region_mask"].bool()
+            captions["text_states"] = outputs.text_states.float()
+            captions["text_mask"] = batch["attention_mask"].bool()
+        places = {image: place for place, image in enumerate(batch["image_ids"].tolist())}
+        last = torch.tensor(list(places.values()), device=batch["image_ids"].device)
+        return {name: rows[last] for name, rows in pictures.items()} | captions
 
     def update(self, rows: Mapping[str, Tensor]) -> None:
         """Note the embeddings of a batch.
@@ -65,6 +87,14 @@ class Recall:
         self.captions.update(
             zip(rows["caption_ids"].tolist(), rows["text_embeds"].cpu(), strict=True)
         )
+        for name, kept in zip(UNI, (self.uni_images, self.uni_captions), strict=True):
+            if name in rows:
+                ids = rows["image_ids" if kept is self.uni_images else "caption_ids"]
+                kept.update(zip(ids.tolist(), rows[name].cpu(), strict=True))
+        if self.scorer is not None:
+            _keep_states(self.regions, rows, "image_ids", "region_states", "region_mask")
+            _keep_states(self.words, rows, "caption_ids", "text_states", "text_mask")
+            self._table = None
 
     def compute(self) -> dict[str, float]:
         """Shares; every picture and caption must have an embedding.
@@ -74,7 +104,7 @@ class Recall:
             ``recall@10``, the mean of both directions, and those of each direction alone,
             ``image_to_text_recall@1`` …, all in [0, 1].
         """
-        figures = retrieval_figures(Products(*self.embeds()), self.right())
+        figures = retrieval_figures(self.scores(), self.right())
         shares = {
             f"{direction}_recall@{k}": figures[direction][f"R@{k}"] / 100
             for k in KS
@@ -86,11 +116,32 @@ class Recall:
         }
         return {"rsum": figures["rsum"] / 100, **means, **shares}
 
+    def scores(self) -> Tensor | Products:
+        """(I, C) by which pictures and captions are ranked, both in the data set's order."""
+        if self.scorer is None:
+            return Products(*self.embeds())
+        if self._table is None:
+            self._table = score_states(
+                self.scorer,
+                _in_order(self.regions, self.image_identities, "pictures"),
+                _in_order(self.words, self.caption_identities, "captions"),
+            )
+        return self._table
+
     def embeds(self) -> tuple[Tensor, Tensor]:
         """(I, D) of the pictures and (C, D) of the captions, both in the data set's order."""
         return (
-            _in_order(self.images, self.image_identities, "pictures"),
-            _in_order(self.captions, self.caption_identities, "captions"),
+            torch.stack(_in_order(self.images, self.image_identities, "pictures")),
+            torch.stack(_in_order(self.captions, self.caption_identities, "captions")),
+        )
+
+    def uni_embeds(self) -> tuple[Tensor, Tensor] | None:
+        """As :meth:`embeds`, of the uni-modal heads; None where the model has none."""
+        if not self.uni_images:
+            return None
+        return (
+            torch.stack(_in_order(self.uni_images, self.image_identities, "pictures")),
+            torch.stack(_in_order(self.uni_captions, self.caption_identities, "captions")),
         )
 
     def right(self) -> Relation:
@@ -199,12 +250,22 @@ def folds(pictures_of: Tensor, pictures: int, size: int) -> Iterator[tuple[slice
         yield slice(start, start + size), slice(first, last)
 
 
-def _in_order(embeds: Mapping[int, Tensor], identities: Mapping[int, int], kind: str) -> Tensor:
-    """The embeddings as one table, in the order of the data set."""
+def _keep_states(
+    kept: dict[int, Tensor], rows: Mapping[str, Tensor], ids: str, states: str, mask: str
+) -> None:
+    """Note the states of a batch by id, without padding."""
+    for one, found, there in zip(rows[ids].tolist(), rows[states], rows[mask], strict=True):
+        kept[one] = found[there].cpu()
+
+
+def _in_order(
+    embeds: Mapping[int, Tensor], identities: Mapping[int, int], kind: str
+) -> list[Tensor]:
+    """What there is of each, in the order of the data set."""
     missing = [one for one in identities if one not in embeds]
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(identities)} {kind} have no embedding{few(missing)}; "
             "run the model on the whole split first."
         )
-    return torch.stack([embeds[one] for one in identities])
+    return [embeds[one] for one in identities]

@@ -28,9 +28,7 @@ def top_k(queries: Tensor, gallery: Tensor, k: int, block: int = 4096) -> tuple[
     Raises:
         ValueError: k or block below 1, an empty gallery, widths that differ, or NaN.
     """
-    for name, value in (("k", k), ("block", block)):
-        if value < 1:
-            raise ValueError(f"{name} must be >= 1, got {value}.")
+    _check_counts(k, block)
     if not len(gallery) or queries.shape[1] != gallery.shape[1]:
         raise ValueError(
             f"queries of shape {tuple(queries.shape)} cannot be looked up in a gallery of shape "
@@ -39,6 +37,29 @@ def top_k(queries: Tensor, gallery: Tensor, k: int, block: int = 4096) -> tuple[
     found = [_best(part, gallery, k, block) for part in queries.split(block)]
     scores, places = zip(*found, strict=True)
     return torch.cat(scores), torch.cat(places)
+
+
+def best_of_table(scores: Tensor, k: int, block: int = 512) -> tuple[Tensor, Tensor]:
+    """As :func:`top_k`, of scores that are there already.
+
+    Args:
+        scores: (Q, G), higher is better.
+        k: how many; of a smaller gallery, all.
+        block: queries looked at together.
+
+    Returns:
+        (Q, k) scores and (Q, k) places, as :func:`top_k` has them.
+
+    Raises:
+        ValueError: k or block below 1, an empty gallery, or NaN.
+    """
+    _check_counts(k, block)
+    if scores.dim() != 2 or not scores.shape[1]:
+        raise ValueError(f"scores must be (Q, G), G > 0, got {tuple(scores.shape)}.")
+    if scores.isnan().any():
+        raise ValueError("scores to choose from are not numbers (NaN); mend what made them.")
+    values, places = zip(*(_first(part, k) for part in scores.split(block)), strict=True)
+    return torch.cat(values), torch.cat(places)
 
 
 def rerank_scores(scores: Tensor, fused: Tensor, candidates: Tensor) -> Tensor:
@@ -87,6 +108,12 @@ def rerank_scores(scores: Tensor, fused: Tensor, candidates: Tensor) -> Tensor:
     new[:, 1:] = ascending.values[:, 1:] > ascending.values[:, :-1]
     places = torch.empty_like(new).scatter(1, ascending.indices, new.cumsum(dim=1))  # from 1
     return result.scatter(1, candidates, rest + places * _STEP * rest.abs().clamp(min=1))
+
+
+def _check_counts(k: int, block: int) -> None:
+    for name, value in (("k", k), ("block", block)):
+        if value < 1:
+            raise ValueError(f"{name} must be >= 1, got {value}.")
 
 
 def _best(queries: Tensor, gallery: Tensor, k: int, block: int) -> tuple[Tensor, Tensor]:

@@ -12,9 +12,11 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
 from tbkin.model.selection import BLOCKS, LEARNABLE_RULES, RULES
+from tbkin.model.sgraf import KINDS
 
 PHASES = ("both", "train", "eval")
 LEARNING = ("none", "straight_through", "sigmoid")
+SCORERS = ("none", *KINDS)
 
 
 @strict
@@ -43,6 +45,14 @@ class TBKINConfig(PreTrainedConfig):
         grounding_box: where a grounding model takes the box from: ``regions``, the best region,
             moved (ROSITA), or ``direct``, four numbers off the pooled state (as in DETR, MDETR).
         embedding_size: width of retrieval's embeddings; 0: a retrieval model only judges pairs.
+        towers: the config of another dual encoder of transformers whose towers embed pictures and
+            texts in place of ours, see ``model/towers.py``; ``embedding_size`` is the width of its
+            features. In training ``model.towers=NAME`` is its folder or hub id.
+        freeze_towers: whether these towers stay as they are in training.
+        scorer: what ranks pictures and texts: ``none``, the products of their embeddings; ``saf``
+            or ``sgr``, fine-grained scores of regions and words, see ``model/sgraf.py``.
+        scorer_size, alignment_size: widths within the scorer (authors: 1024 and 256; ours keep
+            their ratio).
         graph_encoder: ``relational``, or ``none``: then the scene graph is not used.
         graph_gate: start value of the gates of all that the graph adds (graph layers, detector's
             words); 0 starts exactly at the model without.
@@ -90,6 +100,11 @@ class TBKINConfig(PreTrainedConfig):
     num_attribute_labels: int = 0
     grounding_box: str = "regions"
     embedding_size: int = 128
+    towers: dict[str, Any] | None = None
+    freeze_towers: bool = False
+    scorer: str = "none"
+    scorer_size: int = 128
+    alignment_size: int = 32
     graph_encoder: str = "relational"
     graph_gate: float | int = 1.0
     attributes_attended: bool = True
@@ -116,6 +131,7 @@ class TBKINConfig(PreTrainedConfig):
             ("selection_learning", self.selection_learning, LEARNING),
             ("knowledge_rule", self.knowledge_rule, RULES),
             ("credibility_rule", self.credibility_rule, RULES),
+            ("scorer", self.scorer, SCORERS),
             ("graph_encoder", self.graph_encoder, ("relational", "none")),
             ("region_encoder", self.region_encoder, ("linear", "patches")),
             ("grounding_box", self.grounding_box, ("regions", "direct")),
@@ -136,11 +152,43 @@ class TBKINConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}.")
         if self.embedding_size < 0:
             raise ValueError(f"embedding_size must be >= 0, got {self.embedding_size}.")
+        for name in ("scorer_size", "alignment_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}.")
         for layer in self.selection_layers or ():
             if not 0 <= layer < self.num_hidden_layers:
                 raise ValueError(
                     f"selection_layers: layer {layer} of {self.num_hidden_layers}; the first is 0."
                 )
+
+    def validate_towers(self) -> None:
+        """Towers that can be built."""
+        if self.towers is not None and not (self.embedding_size and "model_type" in self.towers):
+            raise ValueError(
+                "towers must be the config of a dual encoder, with its model_type, and "
+                "embedding_size the width of its features; in training model.towers=FOLDER sets "
+                "both."
+            )
+        if self.freeze_towers and self.towers is None:
+            raise ValueError(
+                "freeze_towers=true, and there are no towers of another model; name them with "
+                "model.towers=FOLDER, or leave it out."
+            )
+
+    def validate_scorer(self) -> None:
+        """A scorer has regions and words to read."""
+        if self.scorer == "none":
+            return
+        if not self.embedding_size:
+            raise ValueError(
+                f"scorer={self.scorer} ranks what the model reads by itself, and with "
+                "embedding_size=0 it only judges pairs; set embedding_size, or scorer=none."
+            )
+        if self.towers is not None:
+            raise ValueError(
+                f"scorer={self.scorer} reads the states of the model's own regions and words, and "
+                "towers of another model give none; leave one of the two out."
+            )
 
     def validate_thresholds(self) -> None:
         """Thresholds that mean something under their rule."""

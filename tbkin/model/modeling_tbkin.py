@@ -21,6 +21,7 @@ from tbkin.model.fusion import (
 from tbkin.model.graph_encoder import GraphLayer
 from tbkin.model.knowledge import KnowledgeSelection, credibility
 from tbkin.model.outputs import TBKINOutput
+from tbkin.model.sgraf import ExactLinear
 
 
 class TBKINPreTrainedModel(PreTrainedModel):
@@ -32,7 +33,9 @@ class TBKINPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """BERT's start: N(0, initializer_range), zero biases, LayerNorm at (1, 0)."""
-        if isinstance(module, nn.Linear):
+        if isinstance(module, ExactLinear):
+            module.reset_parameters()  # by a rule of its own
+        elif isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=self._deviation(module))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -155,6 +158,7 @@ class TBKINModel(TBKINPreTrainedModel):
             text_states=states[:, : sizes[0]],
             region_states=states[:, sizes[0] : sizes[0] + sizes[1]],
             pooled=torch.tanh(self.pooler(states[:, 0])),
+            state_mask=mask,
             attention_kept=kept_share(pairs.sum(dim=1)),
             attention_pairs=pairs,
             attention_gate=gate_mean(attentions, key_mask, mask),

@@ -21,6 +21,7 @@ class TBKINOutput(ModelOutput):
         text_states: (B, T, D), the tokens' part of them.
         region_states: (B, R, D), the regions' part.
         pooled: (B, D), in [-1, 1].
+        state_mask: (B, L) bool, True where there is something, also where selection dropped it.
         attention_kept: (layers,), share of the valid query-key pairs that each layer kept.
         attention_pairs: (layers, 5, 2), how many pairs were kept and valid in each block of
             ``BLOCKS``, over all samples and heads.
@@ -44,6 +45,7 @@ class TBKINOutput(ModelOutput):
     text_states: Tensor | None = None
     region_states: Tensor | None = None
     pooled: Tensor | None = None
+    state_mask: Tensor | None = None
     attention_kept: Tensor | None = None
     attention_pairs: Tensor | None = None
     attention_gate: Tensor | None = None
@@ -106,12 +108,15 @@ class TBKINForImageTextRetrievalOutput(TBKINOutput):
     """Output of :class:`~tbkin.model.retrieval.TBKINForImageTextRetrieval`.
 
     With embeddings, the fields of :class:`TBKINOutput` are those of the pictures by themselves;
-    only ``attention_kept`` and ``attention_pairs`` are of pictures and texts.
+    only ``text_states`` are of the texts by themselves, ``attention_kept`` and ``attention_pairs``
+    of pictures and texts. Where towers of
+    another model embed, they are those of the right pairs that are judged in training; without
+    such, ``pooled`` (B, embedding size) are the pictures' features, and no attention is counted.
 
     Attributes:
         match_logits: (P, 2); class 1 = picture and text belong together. P = B, the pairs of the
-            batch; in training with wrong pairs 3 B: right pairs, pictures with a wrong text, texts
-            with a wrong picture.
+            batch; in training with wrong pairs three times the rows judged: right pairs, pictures
+            with a wrong text, texts with a wrong picture.
         match_labels: (P,) 1 = right, 0 = wrong, -100 = not to be judged; in training.
         match_negatives: which ones were wrong, see ``objectives.matching.HardNegatives``.
         image_embeds, text_embeds: (B, embedding size) unit rows, for pictures with texts.
@@ -119,7 +124,8 @@ class TBKINForImageTextRetrievalOutput(TBKINOutput):
         momentum_image_embeds, momentum_text_embeds: as ``image_embeds`` and ``text_embeds``, of a
             slowly moving copy of the model; in training with ``momentum_contrast``.
         text_token_embeds: (B, T, D), the tokens before any layer mixed them.
-        scores: (B, B), picture i with text j, once those of all processes are gathered.
+        scores: (B, B) float32, picture i with text j: the model's scorer's, where it was asked for
+            them; else products of embeddings, once those of all processes are gathered.
     """
 
     match_logits: Tensor | None = None

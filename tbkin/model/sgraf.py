@@ -22,7 +22,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
 from tbkin.config import choose
@@ -60,9 +59,9 @@ class FineGrainedScorer(nn.Module):
     :class:`SimilarityGraph` (SGR) makes one vector of them, a linear map and a sigmoid the score.
 
     *Ours*: the inputs are whatever states two towers give, of any width (the authors': 36 x 2048
-    features as they are, and the states of a :class:`WordGRU`); both sides of every comparison have
-    unit length; all of it is computed in float32 whatever the precision around it, because squares
-    of small differences do not fit into 16 bits.
+    features as they are, and the words' states of a bidirectional GRU); both sides of every
+    comparison have unit length; all of it is computed in float32 whatever the precision around it,
+    because squares of small differences do not fit into 16 bits.
 
     Args:
         kind: one of ``KINDS``, "saf" or "sgr".
@@ -75,9 +74,9 @@ class FineGrainedScorer(nn.Module):
         slope: of the leaky ReLU on cosines, in [0, 1) (authors: 0.1; the paper: 0).
         steps: of the graph reasoning, >= 1 (authors: 3); SAF has none.
         max_elements: how many numbers the largest tensor may have, pictures x captions x T x D of
-            the pairs that are scored at once (one pair always is). About ten such tensors live at a
-            time. With gradients the pairs are scored again in the backward pass, unless all fit
-            into one block.
+            the pairs that are scored at once (one pair always is); without gradients an eighth of
+            it. About ten such tensors live at a time. With gradients the pairs are scored again in
+            the backward pass, unless all fit into one block.
 
     Raises:
         ValueError: an unknown kind, or a setting out of its range.
@@ -137,8 +136,10 @@ class FineGrainedScorer(nn.Module):
         captions = self._captions(word_states, word_mask)
         rows, columns = len(pictures.mask), len(captions.mask)
         pair = max(1, captions.mask.shape[1] * self.hidden_size)
-        high = min(max(1, self.max_elements // pair), rows)
-        wide = min(max(1, self.max_elements // (pair * max(1, high))), columns)
+        # With gradients larger blocks save scoring again; without, smaller ones fit into a cache.
+        most = self.max_elements if torch.is_grad_enabled() else self.max_elements // 8
+        high = min(max(1, most // pair), rows)
+        wide = min(max(1, most // (pair * max(1, high))), columns)
         if high == rows and wide == columns:
             return self._score(_part(pictures, 0, rows, 1), _part(captions, 0, columns, 0))
         return torch.cat(
@@ -332,9 +333,10 @@ class SimilarityGraph(nn.Module):
     def forward(self, alignments: Tensor, present: Tensor) -> Tensor:
         """(…, K, M) and bool that broadcasts to (…, K) -> (…, M), node 0."""
         nodes = alignments
-        for step in self.steps:
-            nodes = step(nodes, present)
-        return nodes[..., 0, :]
+        *steps, last = self.steps
+        for step in steps:
+            nodes = step(nodes, nodes, present)
+        return last(nodes[..., :1, :], nodes, present).squeeze(-2)  # nobody reads the others
 
 
 class ReasoningStep(nn.Module):
@@ -351,9 +353,18 @@ class ReasoningStep(nn.Module):
         self.send = ExactLinear(alignment_size, alignment_size, bias=False)
         self.update = ExactLinear(alignment_size, alignment_size, bias=False)
 
-    def forward(self, nodes: Tensor, present: Tensor) -> Tensor:
-        """(…, K, M) and bool that broadcasts to (…, K) -> (…, K, M)."""
-        logits = self.receive(nodes) @ self.send(nodes).transpose(-1, -2)
+    def forward(self, told: Tensor, nodes: Tensor, present: Tensor) -> Tensor:
+        """What the nodes tell some of them.
+
+        Args:
+            told: (…, N, M), some of the nodes or all.
+            nodes: (…, K, M).
+            present: bool, broadcasts to (…, K).
+
+        Returns:
+            (…, N, M).
+        """
+        logits = self.receive(told) @ self.send(nodes).transpose(-1, -2)
         edges, _ = select(logits, present.unsqueeze(-2))
         return self.update(edges @ nodes).relu()
 
@@ -401,75 +412,3 @@ def unit_rows(states: Tensor) -> Tensor:
     """Rows of length 1, (…, D) -> (…, D), float32 at least; rows shorter than 1e-6 stay shorter."""
     exact = states.float() if states.dtype in (torch.float16, torch.bfloat16) else states
     return F.normalize(exact, dim=-1, eps=SHORTEST)
-
-
-def mean_scores(saf: Tensor, sgr: Tensor) -> Tensor:
-    """SGRAF: the mean of the scores of two models, one of each kind, trained apart (the paper).
-
-    Args:
-        saf: (B, C) in (0, 1).
-        sgr: (B, C), of the same pictures and captions in the same order.
-
-    Returns:
-        (B, C).
-    """
-    if saf.shape != sgr.shape:
-        raise ValueError(
-            f"both score matrices must have the same shape: got {tuple(saf.shape)} and "
-            f"{tuple(sgr.shape)}; score the same pictures and captions with both models."
-        )
-    return (saf + sgr) / 2
-
-
-class WordGRU(nn.Module):
-    """The text side of SGRAF and VSL: a GRU reads the words both ways.
-
-    Embeddings, dropout, one bidirectional layer, mean of both directions, unit length. With it,
-    ``FineGrainedScorer(kind, region_size=2048)`` is the model that VSL was published with.
-
-    Args:
-        vocab_size: entries of the tokenizer.
-        embedding_size: width of the word embeddings (authors: 300).
-        hidden_size: D (authors: 1024).
-        dropout: on the embeddings, in [0, 1) (authors: 0.4).
-        padding_idx: token id that is padding.
-    """
-
-    def __init__(
-        self,
-        vocab_size: int,
-        embedding_size: int = 300,
-        hidden_size: int = 1024,
-        dropout: float = 0.4,
-        padding_idx: int = 0,
-    ):
-        super().__init__()
-        self.words = nn.Embedding(vocab_size, embedding_size, padding_idx)
-        self.dropout = nn.Dropout(dropout)
-        self.reader = nn.GRU(embedding_size, hidden_size, batch_first=True, bidirectional=True)
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Read captions.
-
-        Args:
-            input_ids: (C, T).
-            attention_mask: (C, T), 1 = real word; real words come first.
-
-        Returns:
-            (C, T, D), unit rows; zeros on padding.
-        """
-        mask = attention_mask.bool()
-        if (mask[:, 1:] & ~mask[:, :-1]).any():
-            raise ValueError(
-                "attention_mask has padding before words; pad captions on the right "
-                "(padding_side='right')."
-            )
-        lengths = mask.sum(dim=1).clamp(min=1).cpu()  # a caption without words reads padding
-        packed = pack_padded_sequence(
-            self.dropout(self.words(input_ids)), lengths, batch_first=True, enforce_sorted=False
-        )
-        states, _ = pad_packed_sequence(
-            self.reader(packed)[0], batch_first=True, total_length=input_ids.shape[1]
-        )
-        forwards, backwards = states.chunk(2, dim=-1)
-        return unit_rows((forwards + backwards) / 2) * mask[..., None]

@@ -54,12 +54,17 @@ class TotalLoss(nn.Module):
 
     Args:
         settings: objective -> its constructor's arguments, and ``weight`` (default 1).
+
+    Attributes:
+        objectives: by name.
+        settings: as they were given.
     """
 
     def __init__(self, settings: dict[str, dict[str, Any]]):
         super().__init__()
         self.objectives = nn.ModuleDict()
         self.weights: dict[str, float] = {}
+        self.settings = {name: dict(arguments) for name, arguments in settings.items()}
         for name, arguments in settings.items():
             kind = choose(OBJECTIVES, name, "objective")
             allowed = ["weight", *_arguments(kind)]
@@ -78,9 +83,18 @@ class TotalLoss(nn.Module):
             if hasattr(objective, "set_epoch"):
                 objective.set_epoch(epoch)
 
-    def bind(self, dataset: Any) -> None:
-        """Show the training data to the objectives that learn from them; once, before training."""
+    def bind(self, dataset: Any, embedding_size: int, token_size: int) -> None:
+        """Tell objectives what they are for; once, before the optimiser is made.
+
+        Args:
+            dataset: the training data, for those that have ``bind(dataset)``.
+            embedding_size: width of the model's ``image_embeds`` and ``text_embeds``, for those
+                that have ``set_widths(embedding_size, token_size)``, which comes first.
+            token_size: of its ``text_token_embeds``.
+        """
         for objective in self.objectives.values():
+            if hasattr(objective, "set_widths"):
+                objective.set_widths(embedding_size, token_size)
             if hasattr(objective, "bind"):
                 objective.bind(dataset)
 

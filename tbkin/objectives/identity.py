@@ -19,17 +19,24 @@ class Identity(nn.Module):
     training data: it is made by :meth:`bind`, and prediction does not need it.
 
     Args:
-        dim: D, width of the embeddings.
+        dim: D, width of the embeddings; 0: the model's.
     """
 
-    def __init__(self, dim: int = 256):
+    known: Tensor | None
+
+    def __init__(self, dim: int = 0):
         super().__init__()
         self.dim = dim
         self.classifier: nn.Linear | None = None
-        self.known: Tensor | None = None
+        self.register_buffer("known", None)  # saved, since the classes stand in its order
+
+    def set_widths(self, embedding_size: int, token_size: int) -> None:
+        """The model's embeddings have ``embedding_size`` numbers; before :meth:`bind`."""
+        self.dim = self.dim or embedding_size
 
     def bind(self, dataset: Any) -> None:
         """One class for each ``identity`` of ``dataset.rows``; before the optimiser is made."""
+        check_known_width("identity", "dim", self.dim)
         self.known = known_identities(dataset.rows)
         self.classifier = nn.Linear(self.dim, len(self.known), bias=False)
         nn.init.normal_(self.classifier.weight, std=0.001)
@@ -94,6 +101,15 @@ def check_width(embeds: Tensor, dim: int, objective: str, setting: str = "dim") 
             f"{embeds.shape[-1]}; set objectives.{objective}.{setting}={embeds.shape[-1]}."
         )
     return embeds
+
+
+def check_known_width(objective: str, setting: str, width: int) -> None:
+    """Raise RuntimeError where neither the settings nor the model have said a width."""
+    if not width:
+        raise RuntimeError(
+            f"objectives.{objective}.{setting} is 0, the model's: call set_widths(embedding_size, "
+            "token_size) first, or name the width."
+        )
 
 
 def not_bound(objective: str) -> str:

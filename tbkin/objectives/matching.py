@@ -12,6 +12,7 @@ from tbkin.config import choose
 from tbkin.objectives.masked import check_shape
 from tbkin.objectives.similarity import batch_field, output_field
 
+NOT_JUDGED = -100  # label of a pair that does not count
 MINING = {"sampled": "drawn by the softmax of their scores", "hardest": "among the best-scoring"}
 
 
@@ -19,19 +20,46 @@ class Matching(nn.Module):
     """Cross-entropy of "do they belong together?" (image-text matching).
 
     Source: ROSITA (arXiv:2108.07073), a pre-training term of weight 1.
+
+    Args:
+        soft: teachers say how wrong the wrong pairs are, :func:`soft_match_labels`; for models that
+            choose them in their batch.
+        rows: of such a model too: how many rows of a batch are judged, with wrong partners out of
+            the whole batch; 0: all. Judging costs three passes a row, embedding two short ones, and
+            a larger batch has more confusable partners.
     """
+
+    def __init__(self, soft: bool = False, rows: int = 0):
+        super().__init__()
+        if rows < 0:
+            raise ValueError(f"objectives.matching.rows must be >= 0, got {rows}.")
+        self.soft, self.rows = soft, rows
 
     def forward(self, outputs: Any, batch: dict[str, Any]) -> Tensor:
         """Reads ``outputs.match_logits`` (P, 2) and their labels (P,).
 
         A model that chose the wrong pairs itself says so in ``outputs.match_labels``; otherwise
-        they are ``batch["match_labels"]``.
+        they are ``batch["match_labels"]``. If ``soft``, it also reads ``outputs.match_negatives``,
+        then P is three times the rows judged: the right pairs, each picture with its wrong caption,
+        each caption with its wrong picture; and ``batch["own_image_teacher_scores"]`` and
+        ``own_text_teacher_scores`` (B, B), of those that the process has chosen among.
         """
         logits = output_field(outputs, "match_logits", "matching")
         labels = getattr(outputs, "match_labels", None)
         if labels is None:
             labels = batch_field(batch, "match_labels", "matching")
-        return matching_loss(logits, labels)
+        if not self.soft:
+            return matching_loss(logits, labels)
+        negatives = output_field(outputs, "match_negatives", "matching")
+        way_out = "set data.teachers, or objectives.matching.soft=false"
+        teachers = [
+            batch_field(batch, f"own_{side}_teacher_scores", "matching", way_out)
+            for side in ("image", "text")
+        ]
+        wrong = soft_match_labels(*teachers, HardNegatives(*negatives))
+        right = torch.ones_like(wrong[0])
+        judged = labels != NOT_JUDGED
+        return matching_loss(logits[judged], torch.cat([right, *wrong])[judged])
 
 
 def matching_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -22,7 +22,13 @@ from tbkin.objectives.distribution_matching import (
     distribution_matching_loss,
     distribution_targets,
 )
-from tbkin.objectives.identity import check_width, known_identities, not_bound, places_of
+from tbkin.objectives.identity import (
+    check_known_width,
+    check_width,
+    known_identities,
+    not_bound,
+    places_of,
+)
 from tbkin.objectives.reference_words import WordReconstruction
 from tbkin.objectives.similarity import batch_field, cosines, output_field
 
@@ -73,7 +79,7 @@ class References(nn.Module):
     only where ``tbkin.rerank`` is asked to.
 
     Args:
-        dim: D, width of the embeddings.
+        dim: D, width of the embeddings; 0: the model's.
         tokens: P, vectors a reference.
         temperature: of the contrastive terms, > 0, no unit, smaller is sharper.
         negatives: what an object's reference is told from, ``"all"`` others or those in the
@@ -84,15 +90,17 @@ class References(nn.Module):
         guide_weight: of the embeddings' learning from the references.
         word_weight: of the hidden words; 0 for models that give no ``text_token_embeds``.
         scale: fixed factor of the scores in the matching.
-        token_dim: E, width of the captions' token embeddings.
+        token_dim: E, width of the captions' token embeddings; 0: the model's.
         heads: of attention in the reconstruction; divides ``dim``.
         mask_probability: share of the tokens that are hidden.
         seed: of the hiding.
     """
 
+    known: Tensor | None
+
     def __init__(
         self,
-        dim: int = 256,
+        dim: int = 0,
         tokens: int = 1,
         temperature: float = 0.05,
         negatives: Literal["all", "batch"] = "all",
@@ -101,7 +109,7 @@ class References(nn.Module):
         guide_weight: float = 1.0,
         word_weight: float = 1.0,
         scale: float = 50.0,
-        token_dim: int = 256,
+        token_dim: int = 0,
         heads: int = 4,
         mask_probability: float = 0.15,
         seed: int = 0,
@@ -119,12 +127,15 @@ class References(nn.Module):
             )
         if not 0 < scale < math.inf:
             raise ValueError(f"objectives.references.scale must be above 0, got {scale!r}.")
-        sizes = {"dim": dim, "tokens": tokens, "token_dim": token_dim, "heads": heads}
-        for name, size in sizes.items():
+        for name, size in {"tokens": tokens, "heads": heads}.items():
             if size < 1:
                 raise ValueError(f"objectives.references.{name} must be 1 or more, got {size!r}.")
-        if dim % heads:
-            raise ValueError(f"objectives.references.heads must divide dim={dim}, got {heads}.")
+        for name, size in {"dim": dim, "token_dim": token_dim}.items():
+            if size < 0:
+                raise ValueError(
+                    f"objectives.references.{name} must be 1 or more, or 0 for the model's, "
+                    f"got {size!r}."
+                )
         for name, share in (
             ("pair_weight", pair_weight),
             ("fuse_weight", fuse_weight),
@@ -141,9 +152,15 @@ class References(nn.Module):
         self.scale = scale
         self.token_dim, self.heads = token_dim, heads
         self.mask_probability, self.seed = mask_probability, seed
-        self.known: Tensor | None = None
+        self.register_buffer("known", None)  # saved, since the references stand in its order
         self.bank: ReferenceBank | None = None
         self.words: WordReconstruction | None = None
+        self._check_heads()
+
+    def set_widths(self, embedding_size: int, token_size: int) -> None:
+        """How wide the model's embeddings and its token embeddings are; before :meth:`bind`."""
+        self.dim, self.token_dim = self.dim or embedding_size, self.token_dim or token_size
+        self._check_heads()
 
     def bind(self, dataset: Any) -> None:
         """One reference for each identity of the training data; before the optimiser is made.
@@ -152,9 +169,11 @@ class References(nn.Module):
             dataset: ``rows`` with ``identity``; with a ``word_weight`` also
                 ``processor.tokenizer``, whose words are predicted.
         """
+        check_known_width("references", "dim", self.dim)
         self.known = known_identities(dataset.rows)
         self.bank = ReferenceBank(len(self.known), self.dim, self.tokens)
         if self.word_weight:
+            check_known_width("references", "token_dim", self.token_dim)
             tokenizer = dataset.processor.tokenizer
             self.words = WordReconstruction(
                 len(tokenizer),
@@ -208,6 +227,12 @@ class References(nn.Module):
             words = self.words(token_embeds, input_ids, mask, bank(places))
             loss = loss + self.word_weight * words
         return loss
+
+    def _check_heads(self) -> None:
+        if self.word_weight and self.dim % self.heads:
+            raise ValueError(
+                f"objectives.references.heads must divide dim={self.dim}, got {self.heads}."
+            )
 
     def _bound(self) -> tuple[ReferenceBank, Tensor]:
         """The references and whose they are, once there are any."""

@@ -35,7 +35,7 @@ class MomentumContrast(nn.Module):
     Args:
         queue_size: how many pairs of keys of past batches there are to contrast with besides the
             batch's own; any number, 0 for none.
-        embed_size: width D of the embeddings.
+        embed_size: width D of the embeddings; 0: the model's.
         alpha: share of the momentum model's opinion in the targets, in [0, 1].
         ramp_steps: over so many training steps (batches) alpha rises evenly from 0. The papers
             count two epochs in pre-training, one in retrieval; 0: none.
@@ -49,7 +49,7 @@ class MomentumContrast(nn.Module):
     def __init__(
         self,
         queue_size: int = 57600,
-        embed_size: int = 256,
+        embed_size: int = 0,
         alpha: float = 0.4,
         ramp_steps: int = 1000,
         temperature: float = 0.07,
@@ -61,12 +61,17 @@ class MomentumContrast(nn.Module):
         choose(POSITIVES, positives, "objectives.momentum_contrast.positives")
         if not 0 <= alpha <= 1:
             raise ValueError(f"objectives.momentum_contrast.alpha must be in [0, 1], got {alpha}.")
-        for name, value in (("queue_size", queue_size), ("ramp_steps", ramp_steps)):
+        for name, value in (
+            ("queue_size", queue_size),
+            ("embed_size", embed_size),
+            ("ramp_steps", ramp_steps),
+        ):
             if type(value) is not int or value < 0:
                 raise ValueError(
                     f"objectives.momentum_contrast.{name} is a whole number >= 0, got {value!r}."
                 )
-        self.queue = KeyQueue(queue_size, embed_size)
+        self.queue_size = queue_size
+        self.queue = KeyQueue(queue_size, embed_size) if embed_size else None
         self.alpha = alpha
         self.ramp_steps = ramp_steps
         self.temperature = Temperature(
@@ -78,6 +83,11 @@ class MomentumContrast(nn.Module):
         self.positives = positives
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
+    def set_widths(self, embedding_size: int, token_size: int) -> None:
+        """The model's embeddings have ``embedding_size`` numbers; before the first batch."""
+        if self.queue is None:
+            self.queue = KeyQueue(self.queue_size, embedding_size)
+
     def forward(self, outputs: Any, batch: dict[str, Any]) -> Tensor:
         """Reads four outputs (B, D), unit rows: with and without ``momentum_``, of each side.
 
@@ -85,6 +95,11 @@ class MomentumContrast(nn.Module):
         ``momentum_text_embeds``. Of the batch ``identities`` (B,), unless ``positives="pair"``.
         In training the batch's keys then join the queue.
         """
+        if self.queue is None:
+            raise RuntimeError(
+                "objectives.momentum_contrast does not know how wide the embeddings are: call "
+                "set_widths(embedding_size, token_size) before the first batch, or set embed_size."
+            )
         image_embeds, text_embeds, image_keys, text_keys = (
             output_field(outputs, f"{model}{side}_embeds", "momentum_contrast")
             for model in ("", "momentum_")

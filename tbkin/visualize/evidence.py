@@ -1,4 +1,4 @@
-"""One page that shows what decided an answer or a box: ``write_report(path, evidence, title)``.
+"""A page that shows what decided answers, boxes, matches: ``write_report(path, evidence, title)``.
 
 The page opens without a network and reads without a script: pictures, drawings and styles are in
 it. ``draw_boxes``, ``draw_graph`` and the two drawings of attention give the drawings alone.
@@ -30,6 +30,7 @@ from tbkin.visualize.graph import STATES, Marks, scene_graph_block
 from tbkin.visualize.grounded import COVERS, GroundedBox, frames, probability_color, ranking
 from tbkin.visualize.layout import name_of
 from tbkin.visualize.masked import MaskedView
+from tbkin.visualize.matched import MatchedPicture, matched_verdict
 from tbkin.visualize.svg import drawing, relevance_color
 
 PICTURE = (480, 560)  # the picture fills the one or the other
@@ -38,11 +39,11 @@ MOST_CANDIDATES = 5  # regions that a page ranks
 
 @dataclass
 class Evidence:
-    """What one answer or one box rests on. N graph nodes, E graph edges, L fused positions.
+    """What one answer, box or match rests on. N graph nodes, E graph edges, L fused positions.
 
     Attributes:
         image: RGB.
-        text: the question or the referring expression, as it was given.
+        text: the question, the referring expression or the caption, as it was given.
         graph: the unified graph.
         node_relevance: (N,), in [0, 1]; words 1.
         node_kept: (N,); False: below the threshold, never reached fusion.
@@ -63,7 +64,8 @@ class Evidence:
             [0, 1]), best first.
         truth: of a question the annotators' main answer; "" unknown.
         score: accuracy of the best answer on this question, in [0, 1]; None unknown.
-        grounded: of an expression the box, and among what it was chosen; None: a question.
+        grounded: of an expression the box, and among what it was chosen; None: no expression.
+        matched: of a caption how well it fits; None: no caption.
         attention: all of the attention, before and after the threshold; None: not shown.
         masked: ROSITA's views of words and regions; those without one are shown without.
         attention_thresholds: (layers, H), where the learned thresholds stand, in the rule's own
@@ -89,6 +91,7 @@ class Evidence:
     truth: str = ""
     score: float | None = None
     grounded: GroundedBox | None = None
+    matched: MatchedPicture | None = None
     attention: AttentionExport | None = None
     masked: list[MaskedView] = field(default_factory=list)
     attention_thresholds: list[list[float] | None] | None = None
@@ -96,6 +99,8 @@ class Evidence:
     @property
     def kind(self) -> str:
         """What the text is."""
+        if self.matched is not None:
+            return "caption"
         return "question" if self.grounded is None else "expression"
 
 
@@ -109,7 +114,7 @@ def write_report(
 
     Args:
         path: the page; its folder is made if need be.
-        evidence: one a question or expression, in the order of the page.
+        evidence: one a text, in the order of the page.
         title: of the page.
         table: (name, value) rows to show on top, such as scores.
 
@@ -126,8 +131,9 @@ def write_report(
 def draw_boxes(evidence: Evidence) -> str:
     """The picture with its regions, an ``<svg>``: dropped ones are dashed.
 
-    Of a question they are coloured by relevance. Of an expression they are thin and coloured by
-    their probability; the box stands on them, and the true one, dashed, where it is known.
+    Of a question or a caption they are coloured by relevance. Of an expression they are thin and
+    coloured by their probability; the box stands on them, and the true one, dashed, where it is
+    known.
     """
     graph, kept, grounded = evidence.graph, evidence.node_kept, evidence.grounded
     regions, marks = graph.of_type("region"), _marks(evidence)
@@ -282,7 +288,9 @@ def _check(evidence: Evidence) -> None:
 
 def _entry(evidence: Evidence) -> page.Entry:
     """One line of the page's contents."""
-    grounded = evidence.grounded
+    grounded, matched = evidence.grounded, evidence.matched
+    if matched is not None:
+        return page.Entry("caption", evidence.text, matched.in_words(), matched.score)
     if grounded is None:
         answer = evidence.answers[0][0] if evidence.answers else "no answer"
         return page.Entry("question", evidence.text, answer, evidence.score)
@@ -293,7 +301,7 @@ def _entry(evidence: Evidence) -> page.Entry:
 
 
 def _section(number: int, evidence: Evidence) -> str:
-    """All that the page says about one question or expression."""
+    """All that the page says about one text."""
     graph = evidence.graph
     seen = [place for place, node in enumerate(graph.nodes) if node.type != "word"]
     seen.sort(key=lambda place: -evidence.node_relevance[place])
@@ -345,12 +353,15 @@ def _caption(evidence: Evidence) -> str:
     said = f"{page.count(regions, 'region')}."
     if grounded is not None:
         return f"{said} {page.box_key(bool(grounded.probabilities), grounded.true_box is not None)}"
-    return f"{said} {page.RELEVANCE_SCALE}" if regions else said
+    return f"{said} {page.relevance_scale(evidence.kind)}" if regions else said
 
 
 def _result(evidence: Evidence) -> str:
-    """The answers, or the box and its candidates; and the truth."""
-    grounded = evidence.grounded
+    """The answers, or the box and its candidates, or the match; and the truth."""
+    grounded, matched = evidence.grounded, evidence.matched
+    if matched is not None:
+        fits = page.bars("Fused score", [("belong together", matched.probability, False)])
+        return f"{fits}\n{matched_verdict(matched)}"
     if grounded is None:
         rows = [
             (answer, probability, bool(evidence.truth) and answer == evidence.truth)
@@ -364,6 +375,8 @@ def _result(evidence: Evidence) -> str:
 
 def _looking(evidence: Evidence) -> str:
     """Whose attention the strip shows."""
+    if evidence.matched is not None:
+        return "Where the position looks that the score is read from"
     if evidence.grounded is None:
         return "Where the answer position looks"
     if not evidence.grounded.probabilities:

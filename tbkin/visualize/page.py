@@ -9,9 +9,10 @@ from tbkin.visualize.style import SCRIPT, STYLE
 
 STRIP = 34  # positions in one row of a heat strip; more of them continue below
 RIGHT, WRONG = 0.995, 0.005  # accuracies from and up to which an answer is right and wrong
+RESULTS = {"question": "answer", "expression": "box", "caption": "fit"}  # of a kind of text
+TRUTHS = {"question": "answers", "expression": "boxes", "caption": "pictures"}
 
 DROPPED = "Dashed grey: below the threshold, dropped before fusion."
-RELEVANCE_SCALE = f'Relevance to the question: 0 <span class="scale"></span> 1. {DROPPED}'
 NO_CANDIDATES = """<h3>Candidates</h3>
 <p class="soft">None: this model says the box directly and ranks no regions.</p>"""
 
@@ -32,10 +33,10 @@ class Entry:
     """One line of a page's contents.
 
     Attributes:
-        kind: of the text, "question" or "expression".
-        text: the question or the expression.
-        result: best answer, or how well the box covers the annotated one.
-        score: accuracy in [0, 1], of a box 0 or 1; None: unknown.
+        kind: of the text, a key of ``RESULTS``.
+        text: the question, the expression or the caption.
+        result: best answer, or how well the box covers the annotated one, or how well it fits.
+        score: accuracy in [0, 1], of a box or a picture 0 or 1; None: unknown.
     """
 
     kind: str
@@ -94,9 +95,14 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
+def relevance_scale(kind: str) -> str:
+    """What the colours of the regions mean; ``kind`` is that of the text."""
+    return f'Relevance to the {kind}: 0 <span class="scale"></span> 1. {DROPPED}'
+
+
 def _summary(entries: list[Entry]) -> str:
     said = []
-    for kind, known in (("question", "known answers"), ("expression", "known boxes")):
+    for kind, truth in TRUTHS.items():
         scores = [entry.score for entry in entries if entry.kind == kind]
         if not scores:
             continue
@@ -104,7 +110,7 @@ def _summary(entries: list[Entry]) -> str:
         scores = [score for score in scores if score is not None]
         if scores:
             mean = _percent(sum(scores) / len(scores))
-            said[-1] += f"; mean accuracy of the {len(scores)} with {known} {mean}"
+            said[-1] += f"; mean accuracy of the {len(scores)} with known {truth} {mean}"
     return f"{'. '.join(said) or 'Nothing was asked'}."
 
 
@@ -336,8 +342,8 @@ def _contents(entries: list[Entry]) -> str:
         f"<td>{escape(entry.result)}</td><td>{mark(entry.score)}</td></tr>"
         for number, entry in enumerate(entries, start=1)
     )
-    kinds = [kind for kind in ("question", "expression") if kind in {one.kind for one in entries}]
-    results = [{"question": "answer", "expression": "box"}[kind] for kind in kinds]
+    kinds = [kind for kind in RESULTS if kind in {one.kind for one in entries}]
+    results = [RESULTS[kind] for kind in kinds]
     names = "".join(f"<th>{' or '.join(words)}</th>" for words in (kinds, results))
     head = f"<tr><th></th>{names}<th></th></tr>"
     table = f'<table class="full"><thead>{head}</thead><tbody>{rows}</tbody></table>'

@@ -164,6 +164,16 @@ def test_what_the_model_does_not_know_is_refused(prepared, dataset):
         prompted(prepared, dataset, grit=3)
 
 
+def test_a_processor_knows_the_words_of_its_own_prompts(prepared):
+    said = {"probability": 1.0, "grid": 5, "template": "Zounds, {block}: {object}"}
+    processor = build_processor(prepared, "train", "word_rules", said)
+    found = texts(RetrievalDataset(prepared, "val", processor, prompt=said))
+    assert all("zounds" in text for text in found)
+    assert any(f" {block} " in text for text in found for block in range(9, 25))
+    with pytest.raises(ValueError, match=r"unknown setting of data\.prompt 'grit'; choose from"):
+        build_processor(prepared, "train", "word_rules", {"grit": 3})
+
+
 @pytest.mark.parametrize("variant", ["plain", "refined", "reserved"])
 def test_prompts_that_the_tokenizer_would_cut_are_refused(prepared, dataset, variant):
     with pytest.raises(ValueError, match=r"max_length=40, and the model reads the first 24 tokens"):

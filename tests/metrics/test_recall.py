@@ -212,3 +212,61 @@ def test_metric_needs_the_whole_split():
     feed(metric, [20], [1], [[1.0]], [[1.0]])
     with pytest.raises(ValueError, match=r"1 of 2 captions have no embedding \(ids 2\)"):
         metric.compute()
+
+
+class Overlap(torch.nn.Linear):
+    """Scores a pair by the products of its regions' and words' only number, added up."""
+
+    def forward(self, regions, region_mask, words, word_mask):
+        sums = [(regions[..., 0] * region_mask).sum(dim=1), (words[..., 0] * word_mask).sum(dim=1)]
+        return sums[0][:, None] * sums[1]
+
+
+def with_states(metric, image_ids, caption_ids, regions, words):
+    """As ``feed``, with states of one number each; None is padding, which holds 99."""
+    sides = []
+    for rows in (regions, words):
+        states = torch.tensor([[99.0 if one is None else one for one in row] for row in rows])
+        sides.append(
+            (states[..., None], torch.tensor([[one is not None for one in row] for row in rows]))
+        )
+    count = len(image_ids)
+    outputs = SimpleNamespace(
+        image_embeds=torch.eye(2)[torch.tensor(image_ids) // 10 - 1],
+        text_embeds=torch.eye(2)[[0] * count],
+        region_states=sides[0][0],
+        text_states=sides[1][0],
+    )
+    batch = {
+        "image_ids": torch.tensor(image_ids),
+        "caption_ids": torch.tensor(caption_ids),
+        "region_mask": sides[0][1],
+        "attention_mask": sides[1][1].long(),
+    }
+    rows = metric.rows(outputs, batch)
+    metric.update(rows)
+    return rows
+
+
+def test_a_scorer_ranks_by_states_without_their_padding():
+    # By embeddings every caption is picture 10's. Pictures weigh 3 and -1, captions 2, 1 and -4:
+    # scores 6, 3, -12 and -2, -1, 4, so every caption finds its own picture.
+    metric = Recall(dataset_of((1, 10, 10), (2, 10, 10), (3, 20, 20)), Overlap(1, 1))
+    rows = with_states(
+        metric, [10, 10], [1, 2], [[1, 2, None], [1, 2, None]], [[2, None], [0.5, 0.5]]
+    )
+    assert rows["image_ids"].tolist() == [10]  # a picture's states are sent once
+    assert (len(rows["region_states"]), len(rows["text_states"])) == (1, 2)
+    with pytest.raises(ValueError, match="1 of 2 pictures have no embedding"):
+        metric.scores()
+    with_states(metric, [20], [3], [[-1]], [[-4]])
+    assert metric.scores().tolist() == [[6, 3, -12], [-2, -1, 4]]
+    assert metric.compute()["recall@1"] == 1
+    assert metric.scores() is metric.scores()  # made once
+    with_states(metric, [20], [3], [[-1]], [[4]])  # the last stays
+    assert metric.scores().tolist() == [[6, 3, 12], [-2, -1, -4]]
+    without = Recall(dataset_of((1, 10, 10), (2, 10, 10), (3, 20, 20)))
+    with_states(without, [10, 20], [1, 3], [[1], [1]], [[1], [1]])
+    with_states(without, [10], [2], [[1]], [[1]])
+    assert without.compute()["text_to_image_recall@1"] == pytest.approx(2 / 3)
+    assert without.scores()[:].tolist() == [[1, 1, 1], [0, 0, 0]]

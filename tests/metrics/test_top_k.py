@@ -3,7 +3,7 @@ import torch
 
 from tbkin.metrics.ranks import right_ranks
 from tbkin.metrics.relation import Relation
-from tbkin.metrics.top_k import rerank_scores, top_k
+from tbkin.metrics.top_k import best_of_table, rerank_scores, top_k
 
 
 @pytest.mark.parametrize("block", [1, 2, 7, 64, 4096])
@@ -43,6 +43,32 @@ def test_no_queries():
 def test_mistakes(arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
         top_k(*arguments)
+
+
+@pytest.mark.parametrize("block", [1, 7, 512])
+@pytest.mark.parametrize("k", [1, 3, 60, 99])
+def test_of_a_table_against_a_full_stable_sort(k, block):
+    generator = torch.Generator().manual_seed(k)
+    scores = torch.randint(0, 9, (33, 60), generator=generator).float()
+    for table in (scores, scores.T):
+        expected = table.sort(dim=1, descending=True, stable=True)
+        values, places = best_of_table(table, k, block)
+        assert torch.equal(values, expected.values[:, :k])
+        assert torch.equal(places, expected.indices[:, :k])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((torch.ones(1, 3), 0), "k must be >= 1, got 0"),
+        ((torch.ones(1, 3), 1, 0), "block must be >= 1, got 0"),
+        ((torch.ones(2, 0), 1), r"scores must be \(Q, G\), G > 0, got \(2, 0\)"),
+        ((torch.full((1, 3), torch.nan), 1), r"not numbers \(NaN\)"),
+    ],
+)
+def test_mistakes_about_a_table(arguments, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        best_of_table(*arguments)
 
 
 def test_reranked_by_hand():

@@ -1,5 +1,7 @@
 """Pictures and texts by themselves and together: embeddings, graphs of parts, judged pairs."""
 
+import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +10,9 @@ from torch_geometric.data import Data
 
 from tbkin.data.collate import Collator
 from tbkin.model.configuration_tbkin import TBKINConfig
-from tbkin.model.retrieval import NOT_JUDGED, TBKINForImageTextRetrieval, part_of
+from tbkin.model.retrieval import TBKINForImageTextRetrieval, part_of, read_off
+from tbkin.objectives.matching import NOT_JUDGED
+from tbkin.objectives.triplet import Triplet
 from tests.conftest import FEATURES, place_regions
 from tests.model.rosita import random_batch
 
@@ -17,6 +21,8 @@ TEXTS = (
     "a blue star",
     "how many blue crosses are there above the circle inside the square",
 )
+KIND = pytest.mark.parametrize("kind", ["saf", "sgr"])
+SCORER = {"scorer_size": 12, "alignment_size": 8}
 EMBEDS = ("image_embeds", "text_embeds", "image_uni_embeds", "text_uni_embeds")
 PART_OF_GRAPH = ("position", "batch", "edge_index", "edge_kind", "edge_weight", "edge_seen",
                  "edge_batch", "edge_slot")  # fmt: skip
@@ -281,6 +287,26 @@ def test_right_and_confused_pairs_are_judged(small_retrieval, world):
         assert close(alone, outputs.match_logits[place : place + 1])
 
 
+def test_the_first_rows_are_judged_by_partners_out_of_the_whole_batch(small_retrieval, world):
+    model, batch = small_retrieval(), world.batch([0, 1, 2], [0, 1, 2])
+    same = torch.tensor([5, 5, 6])  # so that the only wrong partner of row 0 is row 2
+    world.asked.clear()
+    outputs = run(model, batch, identities=same, pairs=world.pairs, judged_rows=1)
+    assert world.asked == [[(0, 0)], [(0, 2)], [(2, 0)]]
+    assert outputs.match_labels.tolist() == [1, 0, 0]
+    assert len(outputs.match_logits) == 3
+    assert len(outputs.image_embeds) == 3  # which are still those of all
+
+
+def test_embeddings_read_the_first_state_and_the_mean_of_those_there_are(small_retrieval, world):
+    model, batch = small_retrieval(), world.batch([0, 1], [0, 1])
+    side = model.text(**batch)
+    read = read_off(side)
+    for row, count in enumerate(batch["attention_mask"].sum(dim=1).tolist()):
+        mean = sum(side.fused_states[row, place] for place in range(count)) / count
+        assert close(read[row], torch.cat([side.pooled[row], mean]))
+
+
 def test_what_was_judged_is_among_the_outputs_that_ddp_sees(small_retrieval, world):
     outputs = run(small_retrieval(), world.batch([0, 1], [0, 1]), pairs=world.pairs)
     assert {"match_logits", "match_labels", "match_negatives"} <= set(outputs.keys())
@@ -306,3 +332,119 @@ def test_a_batch_is_one_step_of_the_ramp_however_often_it_is_passed(small_retrie
     assert model.tbkin.training_steps.item() == 2
     model.match(**batch)  # a model that only judges counts that
     assert model.tbkin.training_steps.item() == 3
+
+
+# A scorer
+
+
+@KIND
+def test_a_scorer_compares_regions_and_words_of_every_pair(small_retrieval, world, kind):
+    model = small_retrieval(scorer=kind, **SCORER)
+    batch = world.batch([0, 1, 2], [0, 1, 2])  # the last picture has no region
+    outputs = run(model, batch, scored=True)
+    assert (outputs.scores.shape, outputs.scores.dtype) == ((3, 3), torch.float32)
+    assert outputs.scores.std() > 1e-3
+    for picture in range(3):
+        for text in range(3):  # as the two alone, which share no padding with the others
+            alone = run(model, world.batch([picture], [text]), scored=True).scores
+            assert close(alone, outputs.scores[picture, text])
+    assert run(model, batch).scores is None  # unless asked for
+    assert run(small_retrieval(), batch, scored=True).scores is None
+    without = small_retrieval()
+    without.load_state_dict(model.state_dict(), strict=False)
+    before = run(without, batch)
+    assert all(torch.equal(outputs[name], before[name]) for name in EMBEDS)
+
+
+def test_scores_of_states_are_those_of_the_model(small_retrieval, world):
+    model, batch = small_retrieval(scorer="sgr", **SCORER), world.batch([0, 1], [0, 1])
+    outputs = run(model, batch, scored=True)
+    with torch.no_grad():
+        scores = model.scorer(
+            outputs.region_states,
+            batch["region_mask"],
+            outputs.text_states,
+            batch["attention_mask"],
+        )
+    assert torch.equal(scores, outputs.scores)
+
+
+@KIND
+def test_a_saved_scorer_is_the_same(small_retrieval, world, tmp_path, kind):
+    model, batch = small_retrieval(scorer=kind, **SCORER), world.batch([0, 1, 2], [2, 0, 1])
+    model.save_pretrained(tmp_path)
+    loaded = TBKINForImageTextRetrieval.from_pretrained(tmp_path).eval()
+    before, after = run(model, batch, scored=True), run(loaded, batch, scored=True)
+    assert torch.equal(after.scores, before.scores)
+
+
+def test_a_checkpoint_of_before_there_were_scorers_has_none(small_retrieval, world, tmp_path):
+    model, batch = small_retrieval(), world.batch([0, 1], [1, 0])
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    settings = json.loads(path.read_text())
+    for name in ("scorer", *SCORER):
+        settings.pop(name, None)
+    path.write_text(json.dumps(settings))
+    loaded = TBKINForImageTextRetrieval.from_pretrained(tmp_path).eval()
+    assert loaded.scorer is None
+    assert torch.equal(run(loaded, batch).image_embeds, run(model, batch).image_embeds)
+
+
+def test_a_new_scorer_starts_by_its_own_rule(tiny_processor):
+    config = TBKINConfig(
+        scorer="sgr", hidden_size=64, scorer_size=48, alignment_size=24, initializer_range=0.5
+    )
+    torch.manual_seed(0)
+    scorer = TBKINForImageTextRetrieval(config).scorer
+    # Glorot: uniform within sqrt(6 / (in + out)).
+    for name, (inwards, out) in {
+        "align_words": (48, 24),
+        "region_pooling.key": (48, 48),
+        "reading.steps.2.update": (24, 24),
+    }.items():
+        weight, bound = scorer.get_submodule(name).weight, math.sqrt(6 / (inwards + out))
+        assert 0.9 * bound < weight.abs().max() <= bound, name
+        assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1), name
+    assert (scorer.word_pooling.key.bias == 0).all()
+    assert scorer.region_projection.weight.std().item() == pytest.approx(0.5, rel=0.1)  # BERT's
+
+
+@KIND
+def test_a_scorer_learns_a_handful_of_pairs_by_the_triplet_loss(small_retrieval, world, kind):
+    model = small_retrieval(scorer=kind, **SCORER).train()
+    batch = world.batch([0, 1, 2], [0, 1, 2])
+    batch["image_ids"] = batch["identities"] = torch.arange(3)
+    optimizer, loss_of = torch.optim.Adam(model.parameters(), 3e-3), Triplet()
+    for _ in range(60):
+        loss = loss_of(model(**batch, scored=True), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    scores = run(model.eval(), batch, scored=True).scores
+    wrong = scores.masked_fill(torch.eye(3, dtype=torch.bool), -torch.inf)
+    assert (scores.diag() > wrong.amax(dim=1) + 0.1).all()
+    assert (scores.diag() > wrong.amax(dim=0) + 0.1).all()
+
+
+def test_what_a_scorer_confuses_is_judged(small_retrieval, world, monkeypatch):
+    model, batch = small_retrieval(scorer="saf", **SCORER), world.batch([0, 1, 2], [0, 1, 2])
+    told = torch.tensor([[0.0, 9, -9], [-9, 0, 9], [9, -9, 0]])
+    monkeypatch.setattr(model.scorer, "forward", lambda *states: told)
+    wrong = run(model, batch, pairs=world.pairs, scored=True).match_negatives
+    assert (wrong.captions.tolist(), wrong.images.tolist()) == ([1, 2, 0], [2, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"scorer": "scan"}, "scorer must be one of none, saf, sgr; got 'scan'"),
+        ({"scorer": "saf", "scorer_size": 0}, "scorer_size must be >= 1, got 0"),
+        ({"scorer": "saf", "alignment_size": -1}, "alignment_size must be >= 1, got -1"),
+        ({"scorer": "saf", "embedding_size": 0}, "scorer=saf ranks .* set embedding_size"),
+        ({"scorer": "sgr", "towers": {"model_type": "clip"}}, "scorer=sgr reads .* towers of"),
+    ],
+)
+def test_scorers_that_cannot_be_are_refused(settings, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        TBKINConfig.from_changes(settings)

@@ -10,10 +10,7 @@ from tbkin.model.sgraf import (
     FineGrainedScorer,
     SimilarityFilter,
     SimilarityGraph,
-    WordGRU,
     attend,
-    mean_scores,
-    unit_rows,
 )
 
 KIND = pytest.mark.parametrize("kind", ["saf", "sgr"])
@@ -345,13 +342,6 @@ def test_pooling_of_nothing_is_zero():
 # Settings
 
 
-def test_mean_scores_is_the_mean_and_wants_equal_shapes():
-    found = mean_scores(torch.tensor([[0.2, 0.9]]), torch.tensor([[0.4, 0.1]]))
-    assert found.tolist() == [pytest.approx([0.3, 0.5])]
-    with pytest.raises(ValueError, match=r"same shape: got \(2, 3\) and \(3, 2\)"):
-        mean_scores(torch.zeros(2, 3), torch.zeros(3, 2))
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -375,52 +365,3 @@ def test_inputs_that_do_not_fit_are_named():
         scorer(regions, region_mask, words, region_mask)
     with pytest.raises(ValueError, match="got 4 pictures and 5 captions"):
         scorer.score_pairs(regions, region_mask, words, word_mask)
-
-
-# The published towers
-
-
-def test_the_published_model_fits_together():
-    reader = WordGRU(vocab_size=20, embedding_size=6, hidden_size=HIDDEN)
-    scorer = FineGrainedScorer("sgr", region_size=12, hidden_size=HIDDEN, alignment_size=ALIGNMENT)
-    ids = torch.tensor([[3, 4, 5], [6, 0, 0]])
-    scores = scorer(torch.rand(4, 3, 12), torch.ones(4, 3), reader(ids, ids > 0), ids > 0)
-    assert scores.shape == (4, 2)
-
-
-def slow_reader(cell, reverse, states):
-    """Hidden states of one direction of a GRU over (T, E), as PyTorch's documentation has them."""
-    end = "_reverse" if reverse else ""
-    inwards, across = getattr(cell, f"weight_ih_l0{end}"), getattr(cell, f"weight_hh_l0{end}")
-    bias, own = getattr(cell, f"bias_ih_l0{end}"), getattr(cell, f"bias_hh_l0{end}")
-    hidden, found = torch.zeros(cell.hidden_size, dtype=states.dtype), []
-    for state in states.flip(0) if reverse else states:
-        given, kept = (inwards @ state + bias).chunk(3), (across @ hidden + own).chunk(3)
-        reset, update = (given[0] + kept[0]).sigmoid(), (given[1] + kept[1]).sigmoid()
-        hidden = (1 - update) * (given[2] + reset * kept[2]).tanh() + update * hidden
-        found.append(hidden)
-    return torch.stack(found[::-1] if reverse else found)
-
-
-def test_word_gru_agrees_with_plain_loops_and_pads_with_zeros():
-    reader = WordGRU(vocab_size=9, embedding_size=4, hidden_size=3).double().eval()
-    ids = torch.tensor([[5, 2, 8, 1], [7, 3, 0, 0], [0, 0, 0, 0]])
-    states = reader(ids, (ids > 0).long())
-    for row, length in enumerate([4, 2]):
-        words = reader.words(ids[row, :length])
-        both = slow_reader(reader.reader, False, words) + slow_reader(reader.reader, True, words)
-        assert torch.allclose(states[row, :length], unit_rows(both / 2), atol=1e-12)
-        assert (states[row, length:] == 0).all()
-    assert (states[2] == 0).all()
-
-
-def test_word_gru_drops_words_in_training_only():
-    reader, ids = WordGRU(vocab_size=9, embedding_size=4, hidden_size=3), torch.tensor([[5, 2, 8]])
-    assert not torch.equal(reader(ids, ids > 0), reader(ids, ids > 0))
-    reader.eval()
-    assert torch.equal(reader(ids, ids > 0), reader(ids, ids > 0))
-
-
-def test_word_gru_refuses_padding_on_the_left():
-    with pytest.raises(ValueError, match="padding before words"):
-        WordGRU(9, 4, 3)(torch.tensor([[0, 5]]), torch.tensor([[0, 1]]))

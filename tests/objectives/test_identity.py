@@ -69,6 +69,18 @@ def test_it_learns_to_tell_them_apart():
     assert losses[-1] < 0.1
 
 
+def test_the_models_width_holds_unless_another_is_named():
+    outputs = outputs_of([[1.0, 0, 0]], [[0.0, 1, 0]])
+    for own, given in ((0, 3), (3, 7)):
+        objective = Identity(own)
+        objective.set_widths(given, 5)
+        objective.bind(SimpleNamespace(rows=ROWS))
+        assert objective.classifier.weight.shape == (3, 3)
+        assert objective(outputs, {"identities": torch.tensor([3])}).isfinite()
+    with pytest.raises(RuntimeError, match=r"objectives\.identity\.dim is 0, .* set_widths\("):
+        bound(0)
+
+
 def test_what_is_missing_is_named():
     outputs, batch = outputs_of([[1.0, 0]], [[0.0, 1]]), {"identities": torch.tensor([3])}
     with pytest.raises(RuntimeError, match=r"objectives\.identity .*bind\(dataset\)"):

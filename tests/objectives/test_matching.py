@@ -25,6 +25,51 @@ def test_worked_by_hand():
     assert loss.item() == pytest.approx((math.log(4 / 3) + math.log(4)) / 2)
 
 
+def test_rows_must_be_a_count():
+    assert Matching(rows=2).rows == 2
+    with pytest.raises(ValueError, match=r"matching\.rows must be >= 0, got -1"):
+        Matching(rows=-1)
+
+
+def test_teachers_soften_the_wrong_pairs_alone():
+    # softmax([0, ln 3]) says "together" with 3/4. Pictures 0 and 1 are alike to 1/2, captions to 1;
+    # of three pairs a row each: right, picture 0 with caption 1 and back, caption 0 with picture 1.
+    # Caption 1 has no wrong picture: its pair does not count.
+    sure = [0.0, math.log(3.0)]
+    outputs = SimpleNamespace(
+        match_logits=torch.tensor([sure] * 5 + [[7.0, -7.0]]),
+        match_labels=torch.tensor([1, 1, 0, 0, 0, -100]),
+        match_negatives=(
+            torch.tensor([1, 0]),
+            torch.tensor([1, 1]),
+            torch.tensor([True, True]),
+            torch.tensor([True, False]),
+        ),
+    )
+    batch = {
+        "own_image_teacher_scores": torch.tensor([[1.0, 0.5], [0.5, 1.0]]),
+        "own_text_teacher_scores": torch.tensor([[1.0, 1.0], [1.0, 1.0]]),
+    }
+    right = math.log(4 / 3)
+    half = (math.log(4) + math.log(4 / 3)) / 2
+    loss = Matching(soft=True)(outputs, batch).item()
+    assert loss == pytest.approx((2 * right + 2 * half + right) / 5)
+    # Teachers that find nothing alike say what hard labels say.
+    batch = dict.fromkeys(batch, torch.eye(2))
+    hard = Matching()(outputs, {}).item()
+    assert Matching(soft=True)(outputs, batch).item() == pytest.approx(hard)
+    assert hard == pytest.approx((2 * right + 3 * math.log(4)) / 5)
+
+
+def test_soft_labels_need_teachers_and_chosen_pairs():
+    outputs = SimpleNamespace(match_logits=torch.zeros(3, 2), match_labels=torch.tensor([1, 0, 0]))
+    with pytest.raises(ValueError, match="matching needs 'match_negatives' of the model's outputs"):
+        Matching(soft=True)(outputs, {})
+    outputs.match_negatives = (torch.zeros(1).long(),) * 4
+    with pytest.raises(ValueError, match=r"'own_image_teacher_scores' .*set data\.teachers, or"):
+        Matching(soft=True)(outputs, {})
+
+
 def test_missing_logits_and_labels_are_named():
     labels = {"match_labels": torch.tensor([1])}
     with pytest.raises(ValueError, match=r"objectives\.matching needs 'match_logits' of the model"):

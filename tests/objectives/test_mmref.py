@@ -139,6 +139,23 @@ def given(seed=0):
     return outputs, batch
 
 
+def test_the_models_widths_hold_unless_others_are_named():
+    outputs, batch = given()
+    dataset = SimpleNamespace(rows=ROWS, processor=SimpleNamespace(tokenizer=Tokenizer()))
+    for own, given_widths in (({}, (8, 6)), ({"dim": 8, "token_dim": 6}, (12, 16))):
+        objective = References(heads=2, **own)
+        objective.set_widths(*given_widths)
+        objective.bind(dataset)
+        assert objective.bank.matrix().shape == (4, 8)
+        assert objective(outputs, batch).isfinite()
+    with pytest.raises(ValueError, match=r"heads must divide dim=6, got 4"):
+        References().set_widths(6, 8)
+    References(word_weight=0.0).set_widths(6, 8)  # no heads where no words are restored
+    for settings in ({}, {"dim": 8}):
+        with pytest.raises(RuntimeError, match=r"references\.(token_)?dim is 0, .* set_widths\("):
+            References(**settings).bind(dataset)
+
+
 def test_the_terms_add_up_by_their_weights():
     outputs, batch = given()
     objective = bound(pair_weight=2.0, fuse_weight=3.0, guide_weight=5.0, word_weight=0.0)
@@ -288,8 +305,8 @@ def test_what_is_missing_is_named():
         ({"mask_probability": 0}, r"mask_probability must be in \(0, 1\], got 0"),
         ({"tokens": 0}, "tokens must be 1 or more, got 0"),
         ({"heads": 0}, r"references\.heads must be 1 or more, got 0"),
-        ({"dim": 0}, r"references\.dim must be 1 or more, got 0"),
-        ({"token_dim": 0}, r"references\.token_dim must be 1 or more, got 0"),
+        ({"dim": -1}, r"references\.dim must be 1 or more, or 0 for the model's, got -1"),
+        ({"token_dim": -1}, r"references\.token_dim must be 1 or more, or 0 .*, got -1"),
         ({"scale": 0}, r"references\.scale must be above 0, got 0"),
         ({"guide_weight": -1.0}, r"references\.guide_weight must be >= 0, got -1"),
         ({"word_weight": math.nan}, r"references\.word_weight must be >= 0, got nan"),

@@ -175,6 +175,16 @@ def test_one_pair_and_equal_rows_are_finite(size):
         assert objective(outputs, {"identities": torch.zeros(size).long()}).isfinite()
 
 
+def test_the_models_width_holds_unless_another_is_named():
+    for own, given in ((0, 4), (4, 8)):
+        objective = of(embed_size=own)
+        objective.set_widths(given, 2)
+        objective(random_outputs(), {"identities": torch.arange(3)})
+        assert len(objective.queue) == 3
+    with pytest.raises(RuntimeError, match=r"call set_widths\(embedding_size, token_size\)"):
+        of(embed_size=0)(random_outputs(), {"identities": torch.arange(3)})
+
+
 def test_what_is_missing_or_wrong_is_named():
     outputs, batch = random_outputs(), {"identities": torch.arange(3)}
     with pytest.raises(ValueError, match=r"objectives\.momentum_contrast needs 'identities' in"):
@@ -188,6 +198,8 @@ def test_what_is_missing_or_wrong_is_named():
         of(alpha=2)
     with pytest.raises(ValueError, match=r"queue_size is a whole number >= 0, got 0\.5"):
         of(queue_size=0.5)
+    with pytest.raises(ValueError, match=r"embed_size is a whole number >= 0, got -1"):
+        of(embed_size=-1)
     with pytest.raises(ValueError, match=r"momentum_contrast\.positives 'all'; choose from: ident"):
         of(positives="all")
 
