@@ -25,6 +25,8 @@ KINDS = (
     "aligned attribute",
     "aligned relation",
     "weakly aligned relation",
+    "aligned count",
+    "weakly aligned count",
     "text object",
     "text attribute",
     "text relation",

@@ -83,6 +83,7 @@ class _Reader:
         self.pending: _Relation | None = None
         self.last: _Relation | None = None  # the last relation that found its object
         self.quantity: list[tuple[int, str, str]] = []  # what "two slices of" says of the bread
+        self.some: tuple[int, list[tuple[int, str, str]]] | None = None  # "two of them"
         self.counting = False  # "two slices" was read, and its "of" comes
         self.part: tuple[list[int], str] | None = None  # "the leg of": waits for its owner
         self.asks = bool(self.low) and self.low[0] in COPULAS
@@ -153,9 +154,24 @@ class _Reader:
         """Take "it" for the first thing that the sentence names."""
         objects = [place for place, one in enumerate(self.graph.nodes) if one.role == "object"]
         if self.counting:
+            self.some = (chunk.words[0], self.quantity) if self.heads else None
             self.quantity, self.counting = [], False
         elif self.pending is not None and objects and objects[0] not in self.pending.subjects:
             self._relate(objects[0], chunk, "")
+
+    def _describe_some(self, words: list[int]) -> None:
+        """Read "seven of them small": "them" is another node of what was named last."""
+        some, self.some = self.some, None
+        if some is None or not self.heads:
+            return
+        pronoun, quantity = some
+        named = self.graph.nodes[self.heads[-1]]
+        said = named.text or self.low[named.index]
+        node = self.graph.add(pronoun, named.label, "object", said)
+        for word in words:
+            self._attribute(node, word, False)
+        for word, said, role in quantity:
+            self.graph.attribute(node, word, said, role, said if role == "attribute" else "")
 
     def _close_verb(self) -> None:
         """A verb that found no object describes its subject: "a man standing"."""
@@ -171,7 +187,8 @@ class _Reader:
     def _noun(self, chunk: Chunk, before: str, after: str) -> None:
         words = list(chunk.words)
         if before == "pronoun" and all(self.low[word] in DESCRIBING for word in words):
-            return  # "seven of them small": of no node that there is
+            self._describe_some(words)
+            return
         if after == "of" and self._is_quantity(words, chunk):
             return
         if self._is_predicate(chunk, words, before):

@@ -122,7 +122,34 @@ def test_a_generic_word_is_aligned_by_its_attributes_alone(regions):
 
 
 def test_a_count_is_no_facet(regions):
-    assert alignments(joined(regions, "two stars")) == {("star", "object", 2): 1.0}
+    assert alignments(joined(regions, "two stars"))["star", "object", 2] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "regions_counted", "strength"),
+    [
+        ("four things", [0, 1, 2, 3], 1.0),
+        ("three things", [0, 1, 2, 3], 0.5),  # a detector may find one too many
+        ("five things", [0, 1, 2, 3], 0.5),  # or one too few
+        ("two things", [], 0.0),
+        ("two blue things", [2, 3], 1.0),  # only those that are as they are said to be
+        ("two stars", [2], 0.5),
+        ("three stars", [], 0.0),
+    ],
+)
+def test_a_count_is_aligned_with_the_regions_it_counts(regions, text, regions_counted, strength):
+    found = alignments(joined(regions, text))
+    counted = {key[2]: value for key, value in found.items() if key[1] == "count"}
+    assert counted == dict.fromkeys(regions_counted, strength)
+
+
+def test_some_of_the_things_are_counted_by_themselves(regions):
+    found = alignments(joined(regions, "four things, two of them blue"))
+    counted = [key for key, value in found.items() if key[1] == "count" and value == 1.0]
+    assert counted == [("4", "count", place) for place in range(4)] + [
+        ("2", "count", 2),
+        ("2", "count", 3),
+    ]
 
 
 @pytest.mark.parametrize(

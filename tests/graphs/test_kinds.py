@@ -27,6 +27,8 @@ def name_of(predicate, kind, weight=1.0, from_region=False):
         ("object", "alignment", 0.89, False, ("weakly aligned object", False)),
         ("relation", "alignment", 1.0, False, ("aligned relation", False)),
         ("relation", "alignment", 0.5, False, ("weakly aligned relation", False)),
+        ("count", "alignment", 1.0, False, ("aligned count", False)),
+        ("count", "alignment", 0.5, False, ("weakly aligned count", False)),
         ("attribute", "alignment", 0.5, False, ("aligned attribute", False)),
     ],
 )

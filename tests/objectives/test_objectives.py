@@ -102,7 +102,8 @@ def test_unknown_names_and_settings_say_what_there_is(total):
     with pytest.raises(ValueError, match=r"'tau'; it takes: weight, reduction, kl_epochs\."):
         total({"answer": {"tau": 1}})
     with pytest.raises(
-        ValueError, match=r"objectives\.matching has no setting 'tau'; it takes: weight, soft, rows\."
+        ValueError,
+        match=r"objectives\.matching has no setting 'tau'; it takes: weight, soft, rows\.",
     ):
         total({"matching": {"tau": 1}})
 

@@ -37,7 +37,8 @@ CAPTIONS = {
     "a wall with a clock on it": "( wall , with , clock ) , ( clock , on , wall )",
     "a star, a cross and two circles in a box": "( star , in , box ) , ( cross , in , box ) , "
     "( circles , in , box ) , ( circles , is , 2 )",
-    "nine shapes, six of them red, with a cross": "( shapes , is , 9 ) , ( shapes , with , cross )",
+    "nine shapes, six of them red, with a cross": "( shapes , is , 9 ) , ( shapes , is , red ) , "
+    "( shapes , is , 6 ) , ( shapes , with , cross )",
     "a dog runs. a cat on a mat": "( dog ) , ( cat , on , mat )",
     "he is riding a horse": "( man , ride , horse )",
     "there are no boats in the harbour": "( harbour )",
