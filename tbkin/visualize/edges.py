@@ -20,13 +20,14 @@ KINDS = {  # kind of line -> its colour, and what it means
     "object": (ROLE_COLORS["object"], "object word and its regions"),
     "attribute": (ROLE_COLORS["attribute"], "attribute word and attribute"),
     "relation": (ROLE_COLORS["relation"], "relation word and its subject"),
+    "count": (ROLE_COLORS["count"], "number and what it counts"),
     "holds": ("#7a4b00", "relation in the picture"),
     "geometry": ("#8a94a3", "position in the picture"),
     "ends": ("#717c8b", "subject and object of a relation"),
     "describes": ("#717c8b", "word that describes or counts"),
     "seen": ("#a9b4c2", "region has attribute"),
 }
-ALIGNED = ("object", "attribute", "relation")  # kinds of lines from words to what is seen
+ALIGNED = ("object", "attribute", "relation", "count")  # kinds of lines from words to what is seen
 
 Reading = tuple[int, str, int]  # subject node, predicate, object node
 

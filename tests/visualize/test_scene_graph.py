@@ -509,3 +509,17 @@ def test_a_png_of_a_real_file_is_one(tmp_path):
         assert len(drawn.convert("RGB").getcolors(1 << 20)) > 100
     with pytest.raises(ValueError, match="scale must be in"):
         rasterise(draw_scene_graph(SceneGraph()), 0)
+
+
+def test_a_number_is_joined_with_what_it_counts():
+    graph = small_graph()
+    assert "number and what it counts" not in draw_scene_graph(graph)
+    words = [*WORDS, "one"]
+    nodes = [*graph.nodes, Node("word", "1", 8, "count")]
+    edges = [
+        *graph.edges,
+        Edge(4, "is", 7, "attribute"),
+        Edge(7, "count", 0, "alignment", 1.0),
+    ]
+    drawn = draw_scene_graph(small_graph(nodes=nodes, edges=edges, words=words))
+    assert "number and what it counts" in drawn
