@@ -34,7 +34,6 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch counts the cores
 
 import contextlib
-import json
 import math
 import re
 import shutil
@@ -49,6 +48,7 @@ from typing import Any
 
 import torch
 from interference_report import plot, summarize, table
+from results import check_same, read_json
 
 from data_prep import tiny, vqa
 from tbkin.config import load_config, run_command, setting
@@ -359,24 +359,9 @@ def check_settings(config: InterferenceConfig) -> None:
     Raises:
         ValueError: the folder holds results of other settings.
     """
-    output = Path(config.output)
-    file = output / "settings.json"
     settings = {name: getattr(config, name) for name in ("images", "steps", "batch_size")}
     settings |= {way: settings_of(way, config.own) for way in ways_of(config)}
-    there = read_json(file) if file.is_file() else {}
-    for name, value in there.items():
-        if settings.get(name, value) != value:
-            raise ValueError(
-                f"{output} holds results with {name}={value}, not {settings[name]}; "
-                "choose another output=."
-            )
-    if not config.report:
-        write_json(file, there | settings)
-
-
-def read_json(path: Path) -> Any:
-    """The content of a file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    check_same(Path(config.output), settings, note=not config.report)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from intervals import mean_and_interval
+from intervals import mean_and_interval, separate
 
 from tbkin.visualize.svg import DASHED, INK, PALE, SOFT, Area, Block, drawing, fit, flow, line, text
 
@@ -74,15 +74,6 @@ def summarize(
             }
         )
     return rows
-
-
-def separate(
-    one: tuple[float | None, float | None], other: tuple[float | None, float | None]
-) -> bool | None:
-    """Whether two intervals, each a mean and half a width, do not overlap; None without them."""
-    if one[1] is None or other[1] is None:
-        return None
-    return abs(one[0] - other[0]) > one[1] + other[1]
 
 
 def table(rows: list[dict[str, Any]]) -> str:

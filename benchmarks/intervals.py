@@ -27,3 +27,12 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float | None, float | No
         return values[0], None
     student = STUDENT[min(len(values) - 1, len(STUDENT)) - 1]
     return statistics.fmean(values), student * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def separate(
+    one: tuple[float | None, float | None], other: tuple[float | None, float | None]
+) -> bool | None:
+    """Whether two intervals, each a mean and half a width, do not overlap; None without them."""
+    if one[1] is None or other[1] is None:
+        return None
+    return abs(one[0] - other[0]) > one[1] + other[1]

@@ -149,6 +149,8 @@ def test_weights_of_soft_labels_are_those_of_the_authors(arms):
     assert stage.objectives["cross_modal_soft_label"]["weight"] == pytest.approx(6.4)
     assert stage.objectives["uni_modal_soft_label"]["weight"] == pytest.approx(32)
     assert stage.objectives["contrastive"]["temperature_form"] == "log_scale"
+    for name in ("cross_modal_soft_label", "uni_modal_soft_label"):
+        assert stage.objectives[name]["teacher_temperature_range"] == [0.05, 1.0]
     first, second = arms.ARMS["sld_stp"].stages({**value, "probability": 0.5}, chosen, 64)
     assert (first.prompt, second.prompt) == (0, 0.5)
     assert first.objectives == second.objectives
@@ -281,21 +283,41 @@ def test_how_well_a_teacher_parts(worlds):
     )
 
 
-def test_oracle_features_are_of_the_same_pictures(benchmark, worlds, tmp_path, monkeypatch):
+def test_labels_that_come_nearer_to_the_truth(worlds):
+    # Caption 1 is true of picture 0 too. Even shares of what is true: of picture 0 (1/2, 1/2, 0),
+    # the others their own; of caption 1 (1/2, 1/2, 0). Hard labels miss by a half in one of three
+    # rows; so does a teacher that hears no difference between 0 and 1, in the row of picture 1.
+    same = torch.eye(3).bool()
+    true = torch.tensor([[1, 1, 0], [0, 1, 0], [0, 0, 1]]).bool()
+    alike = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    errors = worlds.label_errors(alike, torch.eye(3), same, true, [0.01, 1e6], 3)
+    assert errors["pictures"]["hard"] == pytest.approx(1 / 6)
+    assert errors["captions"]["hard"] == pytest.approx(1 / 6)
+    assert errors["pictures"]["0.01"] == pytest.approx(1 / 6)
+    assert errors["captions"]["0.01"] == pytest.approx(1 / 6)
+    # Thirds everywhere: of picture 0 a third is wrong, of the others two.
+    assert errors["pictures"]["1000000.0"] == pytest.approx(5 / 9)
+
+
+@pytest.mark.parametrize("asked", ["ask_oracle", "ask_pictures"])
+def test_captions_go_by_the_teacher_of_their_picture(worlds, tmp_path, asked):
     folder = worlds.draw("tiny", tmp_path, 60, 0.8, 0)
     rows = [row for split in ("train", "val", "test") for row in read_split(folder, split)]
-    captions = [row["caption_id"] for row in rows]
-    write_teacher(
-        folder / "teachers/text", "captions", captions, [np.eye(len(captions), 7) + 1], {}
-    )
-    teacher = worlds.ask_oracle(folder)
-    store = TeacherStore.open(teacher / "image", "pictures")
-    assert set(store._ids) == {row["image_id"] for row in rows}
+    ids = list(dict.fromkeys(row["image_id"] for row in rows))
+    write_teacher(folder / "teachers/image", "pictures", ids, [np.eye(len(ids)) + 1], {})
+    teacher = getattr(worlds, asked)(folder)
+    pictures = TeacherStore.open(teacher / "image", "pictures")
+    captions = TeacherStore.open(teacher / "text", "captions")
+    assert set(pictures._ids) == set(ids)
+    for row in rows:
+        assert torch.equal(captions[[row["caption_id"]]], pictures[[row["image_id"]]])
     for split in ("train", "val", "test"):
-        store.check_split(folder / f"{split}.jsonl")
-    facts = worlds.teacher_facts(folder, teacher)
+        captions.check_split(folder / f"{split}.jsonl")
+    facts = worlds.teacher_facts(folder, teacher, [0.1], 16)
     assert facts["image"]["deviation"] > 0
-    assert "oracle" in store.record["encoder"]["name"]
+    assert facts["text"]["larger"] == pytest.approx(1, abs=0.05)  # near duplicates may be equal
+    assert set(facts["labels"]["captions"]) == {"hard", "0.1"}
+    assert ("oracle" in pictures.record["encoder"].get("name", "")) == (asked == "ask_oracle")
 
 
 @pytest.mark.parametrize(
@@ -303,7 +325,7 @@ def test_oracle_features_are_of_the_same_pictures(benchmark, worlds, tmp_path, m
     [
         (["data=[flickr]"], "unknown data 'flickr'; choose from: tiny, persons, coco"),
         (["arms=[cuza]"], "unknown arm 'cuza'; choose from: contrastive"),
-        (["arms=[stp@oracle]"], "unknown arm 'stp@oracle'; of teachers there are: csa@oracle"),
+        (["arms=[stp@oracle]"], "unknown arm 'stp@oracle'; of teachers there are: csa@pictures"),
         (["tuning_seed=3"], "tuning_seed=3 is among seeds"),
         (["steps.coco=0"], "steps.coco=0: a number >= 1"),
         (["processes=0"], "processes must be >= 1, got 0"),
