@@ -119,7 +119,7 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("kept of the attention, answering", f"{attention:.1%}"),
         ("kept of the picture's nodes and edges",
          f"{kept['nodes_kept']:.1%} and {kept['edges_kept']:.1%}"),
-        ("training, two at once",
+        ("training: two models at once, twice, and one in two processes",
          f"{scores['training_seconds']:.0f} s, {boxes['training_seconds']:.0f} s and "
          f"{pictures['training_seconds']:.0f} s"),
         ("everything", f"{summary['seconds']:.0f} s, seed {summary['seed']}"),

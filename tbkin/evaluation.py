@@ -26,7 +26,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from accelerate import Accelerator
 from safetensors.torch import save
 from transformers.utils.logging import disable_progress_bar
 
@@ -44,7 +43,7 @@ from tbkin.refinement import candidates_of, check_split, refine
 from tbkin.reports import REPORTS, Rules
 from tbkin.reports_retrieval import TABLES
 from tbkin.rerank import RERANKERS
-from tbkin.running import Runner, evaluate_in_shards, finish
+from tbkin.running import Runner, build_accelerator, evaluate_in_shards, finish
 from tbkin.tasks import TASKS, Task, check_ranks
 
 SELECTION = ("attention_kept", "attention_gate", "nodes_kept", "edges_kept")
@@ -169,7 +168,7 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
     if config.task == "grounding":
         protocol["notes"].append(f"candidates: the {processor.max_regions} surest of a picture")
 
-    accelerator = Accelerator()
+    accelerator = build_accelerator()
     model = accelerator.prepare_model(model, evaluation_mode=True)
     metric = report.metric(dataset, labels, rules, accelerator.unwrap_model(model))
     collate = Collator(processor.tokenizer.pad_token_id)

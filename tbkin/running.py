@@ -8,6 +8,7 @@ gathers them, ``tbkin eval`` writes them to shards that a stopped run leaves for
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,21 @@ from tbkin.resume import write_shards
 SMALLEST_SHARD, LARGEST_SHARD = 256, 2048  # examples; a killed process loses at most so many
 SHARDS = 32  # that a split makes, where their sizes allow it; the same for any number of processes
 Record = dict[str, Any]
+
+
+def build_accelerator(**settings: Any) -> Accelerator:
+    """An ``Accelerator`` that joins the processes of a launcher on a CPU, too.
+
+    Without a GPU accelerate takes each of torchrun's processes for one alone, unless it is told to
+    use the CPU: all of them would train, each by itself, into one folder.
+
+    Args:
+        settings: of ``Accelerator``.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    found = torch.accelerator.current_accelerator()
+    on_cpu = found is None or found.type == "mps"  # of which there is one, and no way to join
+    return Accelerator(cpu=launched and on_cpu, **settings)
 
 
 class Runner:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tbkin import demo
+from tbkin import demo, demo_summary
 
 
 def test_demo_leaves_a_report_and_a_summary(tmp_path, capsys):
@@ -29,7 +29,7 @@ def test_demo_leaves_a_report_and_a_summary(tmp_path, capsys):
         json.loads(
             (tmp_path / "grounding" / f"eval-refcoco_unc-{name}" / "metrics.json").read_text()
         )
-        for name in demo.TESTS
+        for name in demo_summary.TESTS
     ]
     assert boxes["sentences"] == sum(row["sentences"] for row in rows)
     right = sum(row["accuracy@0.5"] * row["sentences"] for row in rows)
@@ -45,6 +45,8 @@ def test_demo_leaves_a_report_and_a_summary(tmp_path, capsys):
     for direction in directions:  # more is right where all true ones count
         assert found["equivalent"][direction]["R@1"] >= found["own"][direction]["R@1"]
     assert found["second_stage"]["k"] == 2
+    run = json.loads((tmp_path / "retrieval" / "run.json").read_text())
+    assert run["processes"] == 2  # joined, not two runs in one folder
     assert found["second_stage"]["passes"] < found["second_stage"]["all_pairs"] == 8 * 40
     shown = [
         found["equivalent"][direction]["R@1"] for direction in ("image_to_text", "text_to_image")

@@ -84,6 +84,8 @@ class _Reader:
         self.last: _Relation | None = None  # the last relation that found its object
         self.quantity: list[tuple[int, str, str]] = []  # what "two slices of" says of the bread
         self.some: tuple[int, list[tuple[int, str, str]]] | None = None  # "two of them"
+        self.share: int | None = None  # the node of these
+        self.shares: set[int] = set()  # words of such nodes
         self.counting = False  # "two slices" was read, and its "of" comes
         self.part: tuple[list[int], str] | None = None  # "the leg of": waits for its owner
         self.asks = bool(self.low) and self.low[0] in COPULAS
@@ -154,24 +156,36 @@ class _Reader:
         """Take "it" for the first thing that the sentence names."""
         objects = [place for place, one in enumerate(self.graph.nodes) if one.role == "object"]
         if self.counting:
-            self.some = (chunk.words[0], self.quantity) if self.heads else None
+            self.some = (chunk.words[0], self.quantity)
             self.quantity, self.counting = [], False
         elif self.pending is not None and objects and objects[0] not in self.pending.subjects:
             self._relate(objects[0], chunk, "")
 
     def _describe_some(self, words: list[int]) -> None:
-        """Read "seven of them small": "them" is another node of what was named last."""
+        """Read "seven of them small": "them" is another node of what was counted last."""
         some, self.some = self.some, None
-        if some is None or not self.heads:
+        pronoun, quantity = some or (-1, [])
+        counts = [int(said) for _, said, role in quantity if role == "count"]
+        whole = self._counted(counts[0]) if counts else None
+        if whole is None:
             return
-        pronoun, quantity = some
-        named = self.graph.nodes[self.heads[-1]]
+        named = self.graph.nodes[whole]
         said = named.text or self.low[named.index]
         node = self.graph.add(pronoun, named.label, "object", said)
         for word in words:
             self._attribute(node, word, False)
         for word, said, role in quantity:
             self.graph.attribute(node, word, said, role, said if role == "attribute" else "")
+        self.share = node
+        self.shares.add(pronoun)
+
+    def _counted(self, least: int) -> int | None:
+        """The last thing that the text counts, if it says that they are at least so many."""
+        nodes = self.graph.nodes
+        for edge in reversed(self.graph.edges):
+            if nodes[edge.target].role == "count" and nodes[edge.source].index not in self.shares:
+                return edge.source if int(nodes[edge.target].label) >= least else None
+        return None
 
     def _close_verb(self) -> None:
         """A verb that found no object describes its subject: "a man standing"."""
@@ -187,12 +201,16 @@ class _Reader:
     def _noun(self, chunk: Chunk, before: str, after: str) -> None:
         words = list(chunk.words)
         if before == "pronoun" and all(self.low[word] in DESCRIBING for word in words):
-            self._describe_some(words)
+            another = after == "of" and number_in(self.low[words[-1]])  # "two of them red, one of"
+            self._describe_some(words[:-1] if another else words)
+            if another:
+                self._is_quantity(words[-1:], chunk)
             return
         if after == "of" and self._is_quantity(words, chunk):
             return
         if self._is_predicate(chunk, words, before):
-            for node in self.heads:
+            share = before == "and" and self.share is not None  # "two of them large and red"
+            for node in [self.share] if share else self.heads:
                 for word in words:
                     self._attribute(node, word, chunk.negated)
             return
@@ -277,7 +295,7 @@ class _Reader:
             shade = []
         for word, said, role in self.quantity:
             self.graph.attribute(node, word, said, role, said if role == "attribute" else "")
-        self.quantity, self.counting = [], False
+        self.quantity, self.counting, self.share = [], False, None
         return node
 
     def _belongs_to_name(self, word: int) -> bool:

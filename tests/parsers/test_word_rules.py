@@ -39,6 +39,10 @@ CAPTIONS = {
     "( circles , in , box ) , ( circles , is , 2 )",
     "nine shapes, six of them red, with a cross": "( shapes , is , 9 ) , ( shapes , is , red ) , "
     "( shapes , is , 6 ) , ( shapes , with , cross )",
+    "three cats on a mat, two of them black": "( cats , is , 3 ) , ( cats , on , mat ) , "
+    "( cats , is , black ) , ( cats , is , 2 )",
+    "a mat, two of them black": "( mat )",  # of nothing that is counted
+    "two cats, three of them black": "( cats , is , 2 )",
     "a dog runs. a cat on a mat": "( dog ) , ( cat , on , mat )",
     "he is riding a horse": "( man , ride , horse )",
     "there are no boats in the harbour": "( harbour )",
