@@ -2,8 +2,8 @@
 
 Writes a retrieval checkpoint in which CLIP's, SigLIP's or another dual encoder's towers embed
 pictures and captions (``tbkin/model/towers.py``), for ``tbkin eval`` without training: the figures
-that a trained judge of pairs must beat. Its own judge has learned nothing, so rerank= says nothing
-yet. The prepared folder gives the detector and the words that the judge begins with.
+that a trained judge of pairs must beat. Its own judge has learned nothing, so rerank= is refused
+until it has. The prepared folder gives the detector and the words that the judge begins with.
 
 Examples:
   tbkin prep towers towers=DIR/clip-vit-base-patch32 data.root=prepared/coco-coco

@@ -13,7 +13,7 @@ VERBS = {  # verb -> (module, what it does)
     "eval": ("tbkin.evaluation", "run a trained model on a split"),
     "score": ("tbkin.scoring", "score any prediction file by the official rule"),
     "graph": ("tbkin.graph", "the unified scene graph of one picture and one text"),
-    "predict": ("tbkin.predict", "one picture and one text: the answer or box, and its evidence"),
+    "predict": ("tbkin.predict", "one picture and one text: answer, box or match, with evidence"),
     "demo": ("tbkin.demo", "the whole road on the tiny world, from nothing to a report"),
 }
 

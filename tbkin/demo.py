@@ -143,7 +143,8 @@ def run_together(module: str, words: list[str]) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*launcher, "--nproc_per_node", str(PROCESSES), "-m", module, *words]
     # On the CPU, since one GPU does not take two of them.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    settled = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    environment = {**os.environ, **settled}
     # Without their table: what the demo prints is its own.
     done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL)
     if done.returncode:

@@ -9,8 +9,8 @@ EvalAI's list of question_id and answer (``task=vqa``), sentence id -> box in pi
 hidden every time.
 
 ``refine=anchor_profile`` and the like also re-rank by one of MMRef's rules, whose weight is chosen
-on ``refine_split`` and reported beside weight 0 (``tbkin/refinement.py``); that split is embedded
-for it, too.
+on ``refine_split`` (val) and reported beside weight 0 (``tbkin/refinement.py``); that split is
+embedded for it, too.
 
 A split that the checkpoint was trained on is refused unless ``seen=true``. Any number of processes
 gives the same numbers; a stopped run goes on with the same command.
@@ -44,7 +44,7 @@ from tbkin.reports import REPORTS, Rules
 from tbkin.reports_retrieval import TABLES
 from tbkin.rerank import RERANKERS
 from tbkin.running import Runner, build_accelerator, evaluate_in_shards, finish
-from tbkin.tasks import TASKS, Task, check_ranks
+from tbkin.tasks import TASKS, Task, check_judge, check_ranks
 
 SELECTION = ("attention_kept", "attention_gate", "nodes_kept", "edges_kept")
 
@@ -87,7 +87,7 @@ class EvalConfig:
         "",
         f"of task=retrieval: also scores refined by one of MMRef's rules: {', '.join(RERANKERS)}",
     )
-    refine_split: str = setting("val", "of refine: split that its weight is chosen on")
+    refine_split: str = setting("", "of refine: split that its weight is chosen on; not set: val")
     batch_size: int = setting(128, "examples a batch, over all processes together")
     json: bool = setting(False, "print one JSON object instead of a table")
     data: EvalData = field(default_factory=EvalData)
@@ -102,8 +102,17 @@ class EvalConfig:
             raise ValueError(f"rerank must be a number >= 1 or all, got {self.rerank!r}.")
         if self.refine:
             choose(RERANKERS, self.refine, "refine")
-            if self.task != "retrieval":
-                raise ValueError(f"refine={self.refine} is of no use to task={self.task}.")
+        for name in ("rerank", "refine"):
+            value = getattr(self, name)
+            if value and self.task != "retrieval":
+                raise ValueError(
+                    f"{name}={value} is of no use to task={self.task}; it is for task=retrieval."
+                )
+        if self.refine_split and not self.refine:
+            raise ValueError(
+                f"refine_split={self.refine_split} is of no use without a rule; add one: "
+                f"refine={' or '.join(RERANKERS)}"
+            )
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {self.batch_size}.")
 
@@ -132,6 +141,8 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
     processor = TBKINProcessor.from_pretrained(folder)
     model = task.model.from_pretrained(folder)
     check_ranks(config.task, model.config, f"init_from={folder} ")
+    if config.rerank:
+        check_judge(model)
     labels = list(model.config.id2label.values())
     if model.config.grounding_box == "direct" and not config.regress:
         raise ValueError(f"regress=false: {folder} says boxes directly, it chooses no region.")
@@ -148,15 +159,16 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
             )
         candidates = candidates_of(config.refine, folder, model.config.embedding_size)
         limit = config.data.max_examples
-        tuning = task.dataset(root, config.refine_split, processor, labels, limit, **own)
-        check_split(folder, root, config.split, config.refine_split, tuning)
+        refine_split = config.refine_split or "val"
+        tuning = task.dataset(root, refine_split, processor, labels, limit, **own)
+        check_split(folder, root, config.split, refine_split, tuning)
     rules = Rules(
         config.rule,
         config.iou,
         config.comparison,
         config.regress,
         config.data.masking,
-        config.rerank if config.task == "retrieval" else "",
+        config.rerank,
         model.config.scorer,
     )
     chosen_by = report.rules(rules)
@@ -192,11 +204,13 @@ def evaluate_checkpoint(config: EvalConfig) -> dict[str, Any] | None:
         second = look_again(runner, computed and metric.scores(), k, again, decides)
         computed = computed and computed | {"second": second}
     if tuning is not None:
-        of_tuning = {"sha256": split_record(root, config.refine_split)["sha256"]}
-        also = decides | {"refine": of_tuning | {"first": len(tuning)}}
-        place = unfinished.with_name(f"{unfinished.name}-refine")
-        asked = {"rule": config.refine, "chosen_on": config.refine_split}
-        refined = refine(runner, tuning, candidates, asked, place, also)
+        digest = split_record(root, refine_split)["sha256"]
+        also = decides | {"refine": {"sha256": digest, "first": len(tuning)}}
+        # Named by the split: what a killed run embedded of another one is in nobody's way.
+        name = f"{unfinished.name}-refine-{digest[:12]}-{len(tuning)}"
+        of_tuning = {"split": refine_split, "sha256": digest, "items": len(tuning)}
+        asked = {"rule": config.refine, "chosen_on": of_tuning}
+        refined = refine(runner, tuning, candidates, asked, unfinished.with_name(name), also)
         computed = computed and computed | {"refined": refined}
     finish(accelerator)
     if computed is None:

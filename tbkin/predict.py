@@ -33,8 +33,7 @@ from tbkin.graphs.regions import Regions
 from tbkin.metrics.grounding_accuracy import predicted_boxes
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.modeling_tbkin import TBKINPreTrainedModel
-from tbkin.search import check_judge
-from tbkin.tasks import TASKS
+from tbkin.tasks import JUDGED, TASKS, check_judge
 from tbkin.tracing import Run, masked_views, run_model, trace
 from tbkin.visualize import Evidence, GroundedBox, MatchedPicture, write_report
 from tbkin.visualize.attention import (
@@ -168,9 +167,10 @@ class Predictor:
         """
         able = [one for one, task in ASKED.items() if type(self.model) in _models(task)]
         if kind not in able:
+            learned = JUDGED if kind == "caption" else f"task={ASKED[kind]}"
             raise ValueError(
                 f"{self.folder} holds a {type(self.model).__name__}, which takes {able[0]}s only: "
-                f"{able[0]}=…; for a model that takes {kind}s: tbkin train task={ASKED[kind]} "
+                f"{able[0]}=…; for a model that takes {kind}s: tbkin train {learned} "
                 f"init_from={self.folder}"
             )
         if not text.strip():

@@ -41,9 +41,9 @@ class Refined:
     Attributes:
         image_scores: (I, C), pictures looking for captions.
         caption_scores: (C, I), captions looking for pictures.
-        choice: for ``metrics.json``: ``rule``, ``chosen_on``, the ``weight`` that did best and the
-            ``setting`` that it did so with ("" at weight 0), and ``tried``, setting -> weight ->
-            rsum.
+        choice: for ``metrics.json``: ``rule``, ``chosen_on``, which split (``split``, ``sha256``
+            and ``items``), the ``weight`` that did best and the ``setting`` that it did so with (""
+            at weight 0), and ``tried``, setting -> weight -> rsum.
     """
 
     image_scores: Tensor
@@ -118,7 +118,7 @@ def refine(
     runner: Runner,
     tuning: RetrievalDataset,
     candidates: Mapping[str, Reranker],
-    asked: Mapping[str, str],
+    asked: Mapping[str, Any],
     folder: Path,
     settings: Mapping[str, Any],
 ) -> Refined | None:
@@ -128,7 +128,7 @@ def refine(
         runner: of the scored split, after it ran; its metric is a ``Recall``.
         tuning: the second split.
         candidates: of :func:`candidates_of`.
-        asked: ``rule`` and ``chosen_on``, names for the record.
+        asked: ``rule`` and ``chosen_on`` of the record.
         folder: of the shards; see ``running.evaluate_in_shards``.
         settings: JSON values that decide what comes out.
 

@@ -18,6 +18,7 @@ from tbkin.metrics.vqa_accuracy import VQAAccuracy, baselines, score_predictions
 from tbkin.reports_retrieval import ranking_of, retrieval_lines, retrieval_values, score_tables
 from tbkin.scoring import vqa_table
 from tbkin.scoring_grounding import grounding_table
+from tbkin.tasks import has_learned
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,11 @@ REPORTS: dict[str, Report] = {
         table=_pretraining_table,
     ),
     "retrieval": Report(
-        metric=lambda dataset, labels, rules, model: Recall(dataset, model.scorer),
+        metric=lambda dataset, labels, rules, model: Recall(
+            dataset,
+            model.scorer,
+            uni_modal=has_learned(model.image_uni_head.linear, model.text_uni_head.linear),
+        ),
         rules=lambda rules: {
             "ties": "pessimistic",
             "ranking": ranking_of(rules.rerank, rules.scorer),

@@ -35,9 +35,9 @@ def retrieval_values(
         ``image_to_text``, ``text_to_image`` and ``rsum`` as ``recall.retrieval_figures`` gives
         them, of the last stage; ``first_stage``, likewise, and ``second_stage``, its cost, where
         there are two; ``refined``, likewise, and what was chosen, where that was asked for;
-        ``uni_modal``, as ``uni_modal.uni_modal_figures`` has it; ``equivalent``, all of it where
-        the data say which captions are true of several pictures (then each of these is right);
-        counts of pictures and captions.
+        ``uni_modal``, as ``uni_modal.uni_modal_figures`` has it, where these heads have learned;
+        ``equivalent``, all of it where the data say which captions are true of several pictures
+        (then each of these is right); counts of pictures and captions.
     """
     scores, second = metric.scores(), computed.get("second")
     stages = {"": (scores, None)}
@@ -134,7 +134,7 @@ def _refined_rows(report: dict[str, Any]) -> list[str]:
     """What was chosen, and what came of it."""
     refined = report["refined"]
     tried = [rsum for rsums in refined["tried"].values() for rsum in rsums.values()]
-    chosen = f"{refined['rule']}, chosen on {refined['chosen_on']}"
+    chosen = f"{refined['rule']}, chosen on {refined['chosen_on']['split']}"
     gain = f"rsum {max(tried):.2f} there, {tried[0]:.2f} with weight 0"
     if not refined["weight"]:
         return [f"refined by {chosen}: weight 0 is best ({gain}), so nothing changes"]
@@ -146,11 +146,13 @@ def _refined_rows(report: dict[str, Any]) -> list[str]:
 
 
 def _uni_modal_rows(figures: dict[str, Any], title: str) -> list[str]:
-    """A row a modality."""
+    """A row a modality in which there is anything to find."""
     rows = []
     for way, values in figures.items():
+        if not values["queries"]:
+            continue
         asked = f"{values['queries']} asked, {values['left_out']} have nothing to find"
-        shown = [f"{name} {values[name]:.2f}" for name in ("R@1", "R@5", "R@10") if name in values]
+        shown = [f"{name} {values[name]:.2f}" for name in ("R@1", "R@5", "R@10")]
         rows.append(f"{title}{way.replace('_', ' ')}: {', '.join([*shown, asked])}")
     return rows
 

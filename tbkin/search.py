@@ -3,7 +3,8 @@
 :func:`index_pictures` embeds pictures, a pass of the model each, made once for all sentences.
 :func:`search` embeds a sentence and takes the pictures of highest cosine; with ``rerank=k`` the
 best k are ordered by the fused score, which sees picture and sentence together, one more pass each.
-A model with ``scorer`` is searched by its embeddings, too: the scorer has no index.
+A model with ``scorer`` is searched by its embeddings, too, for the scorer has no index; one whose
+embeddings never learned, since the scorer learned in their place, is refused.
 What decided that score is shown by :meth:`tbkin.predict.Predictor.match`.
 """
 
@@ -24,7 +25,7 @@ from tbkin.graphs.build import join
 from tbkin.graphs.regions import Regions
 from tbkin.metrics.top_k import top_k
 from tbkin.model.retrieval import TBKINForImageTextRetrieval, read_off
-from tbkin.tasks import check_ranks
+from tbkin.tasks import check_judge, check_ranks, has_learned
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ def index_pictures(
         batch_size: pictures a pass.
 
     Raises:
-        ValueError: a model without embeddings or with another model's towers, no picture, or a
-            name that comes twice.
+        ValueError: a model without embeddings, with some that never learned, or with another
+            model's towers; no picture, or a name that comes twice.
     """
     _check_embeds(model)
     names: list[str] = []
@@ -97,8 +98,7 @@ def embed_sentences(
     """(S, D) float32 unit rows, one a sentence, as :func:`index_pictures` embeds pictures.
 
     Raises:
-        ValueError: a model without embeddings or with another model's towers, or an empty
-            sentence.
+        ValueError: a model as in :func:`index_pictures`, or an empty sentence.
     """
     _check_embeds(model)
     if not all(sentence.strip() for sentence in sentences):
@@ -142,9 +142,11 @@ def search(
         At most ``count``, best first.
 
     Raises:
-        ValueError: an empty sentence, a negative ``rerank``, one without ``regions``, or as
-            :func:`fused_scores` and :func:`tbkin.metrics.top_k.top_k` do.
+        ValueError: a ``count`` below 1, a negative ``rerank``, one without ``regions``, or as
+            :func:`embed_sentences`, :func:`fused_scores` and :func:`tbkin.metrics.top_k.top_k` do.
     """
+    if count < 1:
+        raise ValueError(f"count={count}: give the number of pictures that are wanted, at least 1.")
     if rerank < 0 or (rerank and regions is None):
         raise ValueError(
             f"rerank={rerank}: give the number of pictures to look at again, and the function "
@@ -203,26 +205,21 @@ def fused_scores(
     return torch.cat(scores)
 
 
-def check_judge(model: TBKINForImageTextRetrieval) -> None:
-    """Raise ``ValueError`` for a model that was trained without judging pairs.
-
-    The head's bias starts at exactly 0, and the first step of training with the objective
-    ``matching`` moves it.
-    """
-    if not model.match_head.bias.any():
-        raise ValueError(
-            "this model never learned to judge pairs of a picture and a caption, its fused score "
-            "means nothing; train it further with objectives.matching.weight=1."
-        )
-
-
 def _check_embeds(model: TBKINForImageTextRetrieval) -> None:
-    """Raise ``ValueError`` unless the model embeds pictures by their regions."""
+    """Raise ``ValueError`` unless the model has learned to embed pictures by their regions."""
     check_ranks("retrieval", model.config, "")
     if model.config.towers is not None:
         raise ValueError(
             "this model embeds by model.towers, another model's pixels and tokens; search pictures "
             "by their regions with one that was trained without."
+        )
+    if not has_learned(model.image_head.linear, model.text_head.linear):
+        # Where a scorer compares, objectives of scores teach the scorer alone.
+        raise ValueError(
+            "the embeddings of this model never learned, as those of one that was trained by "
+            "model.scorer; rank a split by its scorer (tbkin eval task=retrieval), or train it "
+            "further: tbkin train task=retrieval model.scorer=none objectives.contrastive.weight=1 "
+            "objectives.region_words.weight=1 init_from=DIR"
         )
 
 

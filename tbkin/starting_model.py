@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +32,7 @@ SHAPES = (  # settings of the model that a checkpoint brings and nobody can chan
     "type_vocab_size",
     "region_encoder",
 )
-MOVES_EMBEDDINGS = frozenset(  # objectives that learn by the cross-modal embeddings alone
-    {
-        "contrastive",
-        "cross_modal_soft_label",
-        "distribution_matching",
-        "momentum_contrast",
-        "triplet",
-        "visual_semantic",
-    }
-)
+BESIDE_TOWERS = ("matching", "uni_modal_soft_label")  # what frozen ones leave to learn
 THRESHOLDS = ("selection_", "knowledge_", "credibility_")  # settings of the model that ramp up
 
 
@@ -93,7 +84,6 @@ def build(config: TrainConfig, task: Task, root: Path) -> tuple[TBKINProcessor, 
         model = task.model(model_config)
     if weights:
         model.towers.model.load_state_dict(weights)
-    check_learns(model.config, config.objectives or task.objectives)
     return processor, model, "\n".join(notes)
 
 
@@ -125,13 +115,18 @@ def find_towers(name: Any, config: TrainConfig, task: Task) -> Path | None:
     return find_folder(name, "dual encoder", "model.towers")
 
 
-def check_learns(config: TBKINConfig, objectives: Iterable[str]) -> None:
-    """Raise ValueError for frozen towers with objectives that nothing else learns by."""
-    named = list(objectives)
-    if config.freeze_towers and MOVES_EMBEDDINGS.issuperset(named):
+def check_learns(config: TBKINConfig, weights: Mapping[str, float]) -> None:
+    """Raise ValueError for frozen towers with objectives that nothing which is used learns by.
+
+    Args:
+        config: of the model.
+        weights: objective -> its weight in the sum.
+    """
+    if config.freeze_towers and not any(weights.get(name, 0) > 0 for name in BESIDE_TOWERS):
         raise ValueError(
-            f"model.freeze_towers=true leaves {', '.join(named)} nothing to learn; add "
-            "objectives.matching.weight=1, which trains the judge of pairs, or leave it out."
+            f"model.freeze_towers=true leaves {', '.join(weights)} nothing to learn that ranks or "
+            "judges; add objectives.matching.weight=1, which trains the judge of pairs, or leave "
+            "freeze_towers out."
         )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from tbkin.data import multitask, pretraining, refcoco, retrieval, vqa
 from tbkin.metrics.grounding_accuracy import GroundingAccuracy
 from tbkin.metrics.masked_accuracy import MaskedAccuracy
@@ -137,6 +139,30 @@ TASKS: dict[str, Task] = {
         labelled=("head.answers.",),
     ),
 }
+
+
+JUDGED = (
+    "task=retrieval objectives.contrastive.weight=1 objectives.region_words.weight=1 "
+    "objectives.matching.weight=1"
+)
+"""Settings of a run that learns to embed and to judge pairs: objectives named are all there are."""
+
+
+def has_learned(*layers: nn.Linear) -> bool:
+    """Whether training has moved every one of these.
+
+    A bias starts at exactly 0, and the first step that the layer takes part in moves it.
+    """
+    return all(bool(layer.bias.any()) for layer in layers)
+
+
+def check_judge(model: TBKINForImageTextRetrieval) -> None:
+    """Raise ValueError for a model that was trained without judging pairs."""
+    if not has_learned(model.match_head):
+        raise ValueError(
+            "this model never learned to judge pairs of a picture and a caption, its fused score "
+            f"means nothing; train it further: tbkin train {JUDGED} init_from=DIR"
+        )
 
 
 def check_ranks(task: str, config: TBKINConfig, start: str) -> None:

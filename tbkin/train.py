@@ -62,8 +62,8 @@ from tbkin.provenance import (
     split_record,
     training_record,
 )
-from tbkin.running import Runner, evaluate, finish, kept_by_block, quiet
-from tbkin.starting_model import build
+from tbkin.running import Runner, build_accelerator, evaluate, finish, kept_by_block, quiet
+from tbkin.starting_model import build, check_learns
 from tbkin.tasks import TASKS, check_ranks
 
 TINY_ROOT = "data/tiny"
@@ -82,7 +82,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     task = choose(TASKS, config.task, "task")
     objectives = config.objectives or task.objectives
     total_loss = TotalLoss(objectives)
-    accelerator = Accelerator(
+    accelerator = build_accelerator(
         gradient_accumulation_steps=config.optim.gradient_accumulation_steps,
         mixed_precision=config.mixed_precision,
         dataloader_config=DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True),
@@ -93,6 +93,12 @@ def train(config: TrainConfig) -> dict[str, Any]:
     for name in ("teachers", "prompt"):
         if getattr(config.data, name) and name not in task.training_settings:
             raise ValueError(f"data.{name} is of no use to task={config.task}; leave it out.")
+    chooses_pairs = "matching" in objectives and hasattr(task.dataset, "pairs_of")
+    if not chooses_pairs and objectives.get("matching", {}).get("rows"):
+        raise ValueError(
+            f"objectives.matching.rows is of no use to task={config.task}, whose wrong pairs are "
+            "not chosen in the batch; leave it out."
+        )
     for part in config.data.roots:
         choose(dict.fromkeys(task.parts), part, f"part of task {config.task} in data.roots")
     places = {
@@ -109,6 +115,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     if note and accelerator.is_main_process:
         sys.stderr.write(f"{note}\n")
     check_ranks(config.task, model.config, "")
+    check_learns(model.config, total_loss.weights)
     labels = list(model.config.id2label.values())
     splits = [
         task.dataset(
@@ -178,7 +185,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     def run_model(batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Outputs and batch as objectives read them, with what no loader can know beforehand."""
         more = {}
-        if "matching" in objectives and hasattr(splits[0], "pairs_of"):
+        if chooses_pairs:
             more["pairs"] = splits[0].pairs_of(batch, collate)
             judged = objectives["matching"].get("rows", 0)  # of all processes together
             more["judged_rows"] = math.ceil(judged / accelerator.num_processes)

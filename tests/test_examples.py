@@ -6,7 +6,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 from nbclient import NotebookClient
+
+from tbkin.data.processing_tbkin import TBKINProcessor
+from tbkin.model.configuration_tbkin import TBKINConfig
+from tbkin.model.retrieval import TBKINForImageTextRetrieval
 
 PRINTED = {  # notebook -> what its cells print, besides drawings
     "ground_an_expression": [
@@ -63,3 +68,39 @@ def test_runs(path, tiny_root, trained, monkeypatch):
     printed = "".join(output.get("text", "") for output in shown)
     for pattern in PRINTED.get(path.stem, []):
         assert re.search(pattern, printed), f"{pattern} not in:\n{printed}"
+
+
+def test_search_of_own_pictures(trained, tiny_root, tmp_path, monkeypatch, capsys):
+    """Nothing is drawn or trained, and pictures need not be .jpg."""
+    names = ("TBKIN_RETRIEVER", "TBKIN_PICTURES")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    path = next(path for path in NOTEBOOKS if path.stem == "search_pictures")
+    cells = nbformat.read(path, as_version=4).cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    retriever, pictures = tmp_path / "retriever", tmp_path / "pictures"
+    pictures.mkdir()
+    found = sorted((tiny_root.official / "images" / "test2015").glob("*.jpg"))
+    for picture, suffix in zip(found, (".jpg", ".jpeg", ".PNG", ".txt"), strict=False):
+        (pictures / f"{picture.stem}{suffix}").write_bytes(picture.read_bytes())
+    monkeypatch.setenv(names[1], str(pictures))
+    with pytest.raises(ValueError, match="only TBKIN_PICTURES is set; set both"):
+        exec(code[0], {})
+    monkeypatch.setenv(names[0], str(retriever))
+    with pytest.raises(FileNotFoundError, match=r"TBKIN_RETRIEVER=.*retriever is no folder"):
+        exec(code[0], {})
+    torch.manual_seed(0)
+    model = TBKINForImageTextRetrieval(TBKINConfig.from_pretrained(trained))
+    for layer in (model.match_head, model.image_head.linear, model.text_head.linear):
+        torch.nn.init.normal_(layer.bias)  # as if they had learned
+    model.save_pretrained(retriever)
+    TBKINProcessor.from_pretrained(trained).save_pretrained(retriever)
+    names = {}
+    for cell in code[:4]:
+        exec(cell, names)
+    assert sorted(names["index"].image_ids) == sorted(
+        f"{picture.stem}{suffix}"
+        for picture, suffix in zip(found, (".jpg", ".jpeg", ".PNG"), strict=False)
+    )
+    assert "A small red circle is to the left of a large blue square." in capsys.readouterr().out
+    assert not names["world"].exists()

@@ -682,7 +682,7 @@ def test_a_match_of_one_that_only_judges(untrained, picture, question):
     assert 0 < evidence.matched.probability < 1
 
 
-def test_command_matches_a_caption(matching, question, picture, tmp_path, capsys):
+def test_command_matches_a_caption(matching, trained, question, picture, tmp_path, capsys):
     words = [f"model={matching}", f"image={picture}", "caption=a <small> circle"]
     report = tmp_path / "why.html"
     predict.main([*words, "json=true"])
@@ -697,5 +697,7 @@ def test_command_matches_a_caption(matching, question, picture, tmp_path, capsys
     assert "a &lt;small&gt; circle" in report.read_text()
     with pytest.raises(ValueError, match=r"which takes captions only: caption=…; for a model that"):
         predict.main([words[0], words[1], "question=Why?"])
+    with pytest.raises(ValueError, match=r"takes captions: tbkin train .*matching\.weight=1 init"):
+        predict.Predictor(trained).match(open_picture(picture), "A circle.")
     with pytest.raises(ValueError, match=r'the caption is empty; write something: caption="a red'):
         predict.Predictor(matching).match(open_picture(picture), " ")

@@ -1,6 +1,7 @@
 """MMRef's re-rankers behind ``tbkin eval``, and what a second run keeps of the first's learning."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +10,10 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from tbkin import evaluation, train
+from tbkin.files import file_hash
 from tbkin.metrics.ranks import Products
 from tbkin.metrics.recall import Recall, retrieval_figures
+from tbkin.model.retrieval import TBKINForImageTextRetrieval
 from tbkin.refinement import (
     NEIGHBOURS,
     TEMPERATURES,
@@ -40,10 +43,11 @@ def fit(root, output, *more):
 
 @pytest.fixture(scope="module")
 def referring(captions_root, tmp_path_factory):
-    """Checkpoint folder of a model that was trained with references, two vectors each."""
+    """Checkpoint folder of a judge that was trained with references, two vectors each."""
     folder = tmp_path_factory.mktemp("referring") / "model"
     more = ["epochs=2", "optim.lr=2e-3", "objectives.references.tokens=2"]
-    return fit(captions_root, folder, *more, "objectives.contrastive.weight=1")
+    more += ["objectives.contrastive.weight=1", "objectives.matching.weight=1"]
+    return fit(captions_root, folder, *more)
 
 
 def evaluate(model, root, output, *more):
@@ -60,7 +64,10 @@ def test_the_choice_stands_beside_weight_0(captions_root, referring, tmp_path, c
     found = evaluate(referring, captions_root, tmp_path / "refined", "split=test", f"refine={rule}")
     printed = capsys.readouterr().out
     refined = found["refined"]
-    assert (refined["rule"], refined["chosen_on"]) == (rule, "val")
+    assert refined["rule"] == rule
+    digest = file_hash(captions_root / "val.jsonl")
+    assert refined["chosen_on"] == {"split": "val", "sha256": digest, "items": 20}
+    assert f"{rule}, chosen on val: " in printed
     for name in ("image_to_text", "text_to_image", "rsum"):  # those of weight 0
         assert found[name] == plain[name]
     assert found["equivalent"]["rsum"] == plain["equivalent"]["rsum"]
@@ -157,13 +164,51 @@ def test_what_cannot_be_refined_is_said_at_once(captions_root, referring, tmp_pa
         evaluation.EvalConfig(task="retrieval", refine="some")
     with pytest.raises(ValueError, match=r"refine=anchor_profile is of no use to task=vqa"):
         evaluation.EvalConfig(refine="anchor_profile")
+    with pytest.raises(ValueError, match=r"rerank=5 is of no use to task=vqa; .* task=retrieval"):
+        evaluation.EvalConfig(rerank="5")
+    with pytest.raises(ValueError, match=r"refine_split=val is of no use .*refine=anchor_profile"):
+        evaluation.EvalConfig(task="retrieval", refine_split="val")
     assert len(candidates_of("gallery_neighbour", tmp_path, 16)) == len(NEIGHBOURS)
     with pytest.raises(ValueError, match=r"has none; train with .*mmref\.yaml, or take refine=ga"):
         candidates_of("anchor_profile", tmp_path, 16)
 
 
+def test_a_killed_run_does_not_block_one_that_chooses_elsewhere(
+    captions_root, referring, tmp_path, monkeypatch
+):
+    root, output = tmp_path / "prepared", tmp_path / "out"
+    root.mkdir()
+    for path in captions_root.iterdir():
+        (root / path.name).symlink_to(path)
+    lines = (captions_root / "val.jsonl").read_text().splitlines(keepends=True)
+    (root / "dev.jsonl").write_text("".join(lines[:10]))
+    more = ["split=test", "refine=gallery_neighbour"]
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tbkin.refinement.try_weights", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(referring, root, output, *more)
+    assert list(output.glob("evaluating-*-refine*"))
+    found = evaluate(referring, root, output, *more, "refine_split=dev")["refined"]["chosen_on"]
+    assert (found["split"], found["items"]) == ("dev", 10)
+    assert not list(output.glob("evaluating-*"))
+
+
 def test_pictures_and_captions_find_their_like(captions_root, referring, tmp_path, capsys):
-    found = evaluate(referring, captions_root, tmp_path, "split=test")
+    """By the uni-modal heads, where these have learned."""
+    untaught = evaluate(referring, captions_root, tmp_path / "untaught", "split=test")
+    assert "uni_modal" not in untaught
+    assert "uni_modal" not in untaught["equivalent"]
+    assert "text to text" not in capsys.readouterr().out
+    taught = shutil.copytree(referring, tmp_path / "taught")
+    model = TBKINForImageTextRetrieval.from_pretrained(taught)
+    for head in (model.image_uni_head, model.text_uni_head):
+        torch.nn.init.normal_(head.linear.bias, std=0.1)
+    model.save_pretrained(taught)
+    found = evaluate(taught, captions_root, tmp_path, "split=test")
     printed = capsys.readouterr().out
     uni = found["uni_modal"]
     # Each picture is alone of its identity; each of its five captions looks for four others.
@@ -171,7 +216,8 @@ def test_pictures_and_captions_find_their_like(captions_root, referring, tmp_pat
     assert (uni["text_to_text"]["queries"], uni["text_to_text"]["right_items"]) == (20, 4.0)
     assert found["equivalent"]["uni_modal"]["text_to_text"]["R@1"] >= uni["text_to_text"]["R@1"]
     assert "text to text: R@1 " in printed
-    assert "image to image: 0 asked, 4 have nothing to find" in printed
+    assert "\nimage to image: " not in printed  # with nothing to find
+    assert "any that share a truth count: text to text: R@1 " in printed
 
 
 def test_the_second_stage_goes_on_where_the_first_ended(captions_root, referring, tmp_path, capsys):

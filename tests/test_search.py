@@ -22,7 +22,7 @@ SENTENCE = "a small circle to the left of the large red square"
 
 
 def retrieval_model(processor, **changes):
-    """With no weight at its start, so that the judge has learned something."""
+    """With no weight at its start, so that judge and embeddings have learned something."""
     torch.manual_seed(0)
     config = TBKINConfig.from_changes(
         {
@@ -41,7 +41,14 @@ def retrieval_model(processor, **changes):
     )
     model = TBKINForImageTextRetrieval(config).eval()
     torch.nn.init.normal_(model.match_head.bias)
+    if model.config.embedding_size:
+        have_embeddings_learn(model)
     return model
+
+
+def have_embeddings_learn(model):
+    for head in (model.image_head, model.text_head):
+        torch.nn.init.normal_(head.linear.bias, std=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +99,7 @@ def test_the_index_is_what_training_and_evaluation_see(
         {"vocab_size": len(processor.tokenizer), "region_feature_size": features}
     )
     model = TBKINForImageTextRetrieval(config).eval()
+    have_embeddings_learn(model)
     with torch.no_grad():
         outputs = model(**Collator(0)([dataset[place] for place in range(len(dataset))]))
     names = [str(row["image_id"]) for row in dataset.rows]
@@ -187,6 +195,9 @@ def test_what_cannot_be_searched(model, processor, pictures, index):
         index_pictures(model, processor, twice)
     with pytest.raises(ValueError, match="a sentence to search for is empty"):
         search(model, processor, index, "  ")
+    for count in (0, -1):
+        with pytest.raises(ValueError, match=rf"count={count}: .* at least 1"):
+            search(model, processor, index, SENTENCE, count=count)
     with pytest.raises(ValueError, match=r"rerank=2: .*the function regions"):
         search(model, processor, index, SENTENCE, rerank=2)
     with pytest.raises(
@@ -210,5 +221,20 @@ def test_a_judge_that_never_learned_is_not_believed(processor, pictures, index):
     untaught = retrieval_model(processor)
     torch.nn.init.zeros_(untaught.match_head.bias)
     assert isinstance(search(untaught, processor, index, SENTENCE)[0], Found)
-    with pytest.raises(ValueError, match=r"never learned to judge pairs .*objectives\.matching"):
+    # All three are named: one alone would be all that is learned.
+    every = r".*\.contrastive\.weight=1 .*\.region_words\.weight=1 .*\.matching\.weight=1 init_from"
+    with pytest.raises(ValueError, match=rf"never learned to judge pairs .*task=retrieval {every}"):
         search(untaught, processor, index, SENTENCE, 5, 2, pictures.get)
+
+
+@pytest.mark.parametrize("side", ["image_head", "text_head"])
+def test_embeddings_that_never_learned_find_nothing(processor, pictures, index, side):
+    """As a model's whose scorer learned in their place."""
+    untaught = retrieval_model(processor, scorer="saf", scorer_size=8, alignment_size=4)
+    assert isinstance(search(untaught, processor, index, SENTENCE)[0], Found)
+    torch.nn.init.zeros_(getattr(untaught, side).linear.bias)
+    refused = r"embeddings of this model never learned, .*tbkin eval .*model\.scorer=none .*\.contr"
+    with pytest.raises(ValueError, match=refused):
+        search(untaught, processor, index, SENTENCE)
+    with pytest.raises(ValueError, match=refused):
+        index_pictures(untaught, processor, pictures.items())

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tbkin.data.processing_tbkin import TBKINProcessor
 from tbkin.data.retrieval import RetrievalDataset
 from tbkin.data.retrieval_files import read_pictures
 from tbkin.model.retrieval import TBKINForImageTextRetrieval
+from tbkin.starting_model import check_learns
 from tests.model.small_towers import LAYERS, LENGTH, WIDTH, write_clip, write_dual, write_siglip
 
 SMALL = [
@@ -101,6 +103,18 @@ def test_from_training_to_evaluation_nothing_of_the_towers_is_lost(
     scores = load_file(tmp_path / "eval" / "scores.safetensors")["scores"]
     assert scores.std() > 0.01
     assert torch.allclose(scores, images @ texts.T, atol=1e-5)
+
+
+def test_a_judge_that_never_learned_ranks_nothing_again(captions_root, by_clip, tmp_path):
+    untaught = shutil.copytree(by_clip, tmp_path / "untaught")
+    model = TBKINForImageTextRetrieval.from_pretrained(untaught)
+    torch.nn.init.zeros_(model.match_head.bias)
+    model.save_pretrained(untaught)
+    words = ["task=retrieval", f"model={untaught}", f"data.root={captions_root}", "split=test"]
+    with pytest.raises(ValueError, match=r"never learned to judge pairs .*\.matching\.weight=1"):
+        evaluation.main([*words, "rerank=2"])
+    assert not list(untaught.glob("eval-*"))  # before the first batch
+    evaluation.main(words)
 
 
 def test_frozen_towers_stay_and_others_learn(captions_root, folders, by_clip, tmp_path):
@@ -213,10 +227,29 @@ def test_towers_are_for_retrieval(tiny_root, folders, tmp_path):
                     f"model.towers={folders['clip']}"])  # fmt: skip
 
 
-def test_frozen_towers_with_nothing_else_to_learn_are_refused(captions_root, folders, tmp_path):
+@pytest.mark.parametrize(
+    ("objectives", "named"),
+    [
+        ([], "contrastive, region_words"),  # the task's own
+        (["triplet.margin=0.2"], "triplet"),
+        (["matching.weight=0", "region_words.weight=1"], "matching, region_words"),
+        (["references.dim=24"], "references"),
+    ],
+)
+def test_frozen_towers_with_nothing_else_to_learn_are_refused(
+    captions_root, folders, tmp_path, objectives, named
+):
     more = [f"model.towers={folders['clip']}", "model.freeze_towers=true"]
-    with pytest.raises(ValueError, match=r"leaves triplet nothing to learn; add objectives.match"):
-        train.main(words(captions_root, tmp_path, *more, "objectives.triplet.margin=0.2"))
+    more += [f"objectives.{one}" for one in objectives]
+    with pytest.raises(ValueError, match=rf"leaves {named} nothing to .*; add objectives.matching"):
+        train.main(words(captions_root, tmp_path, *more))
+
+
+def test_frozen_towers_with_something_to_learn_are_not():
+    config = SimpleNamespace(freeze_towers=True)
+    for name in ("matching", "uni_modal_soft_label"):
+        check_learns(config, {"contrastive": 1.0, name: 0.1})
+    check_learns(SimpleNamespace(freeze_towers=False), {"contrastive": 1.0})
 
 
 def test_a_missing_picture_is_named(captions_root, by_clip, tmp_path):

@@ -36,7 +36,7 @@ def in_two_processes(words):
     """The training command with these settings, on two processes of this machine."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     command += ["--master_port", str(20000 + os.getpid() % 20000), "tbkin/train.py"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
         [*command, *words],
         cwd=ROOT,
@@ -352,4 +352,15 @@ def test_settings_of_other_tasks_are_refused(tmp_path):
         config = load_config(TrainConfig, [f"output_dir={tmp_path / 'out'}", *words])
         with pytest.raises(ValueError, match=r"data\.(teachers|prompt) is of no use to task=vqa"):
             train_module.train(config)
+    config = load_config(
+        TrainConfig,
+        [
+            "task=pretraining",
+            f"data.root={tmp_path}",
+            f"output_dir={tmp_path / 'out'}",
+            "objectives.matching.rows=8",
+        ],
+    )
+    with pytest.raises(ValueError, match=r"matching\.rows is of no use to task=pretraining, whose"):
+        train_module.train(config)
     assert not (tmp_path / "out").exists()

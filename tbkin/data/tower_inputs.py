@@ -14,6 +14,7 @@ from tbkin.data.retrieval_files import read_pictures
 FOLDER = "towers"  # of a checkpoint
 PIXELS = ("pixel_values", "pixel_attention_mask", "spatial_shapes")
 TOKENS = ("input_ids", "attention_mask")
+WORDS = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*.bpe")  # a tokenizer's, any one
 PADDED = ("siglip", "siglip2")  # learned from texts padded to full length, without a mask
 
 
@@ -42,6 +43,9 @@ class TowerInputs:
             ValueError: it lacks a tokenizer or how to prepare a picture.
         """
         try:
+            # Without one transformers may make a tokenizer that knows no word: all texts are alike.
+            if not any(path for name in WORDS for path in Path(folder).glob(name)):
+                raise ValueError(f"none of {', '.join(WORDS)} is there.")
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             # Always Pillow, so that pixels are the same with torchvision and without.

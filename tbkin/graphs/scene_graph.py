@@ -13,12 +13,12 @@ attribute  region -> attribute,    ``is``; the weight is the detector's confiden
            word -> word
 relation   word -> word,           ``subject`` and ``object`` of a relation word; between
            region -> region        regions the predicate that a detector reported
-alignment  word -> region,         what is aligned: ``object``, ``attribute``, ``relation``;
-           word -> attribute       the weight is the strength of the alignment
+alignment  word -> region,         what is aligned: ``object``, ``attribute``, ``relation``,
+           word -> attribute       ``count``; the weight is the strength of the alignment
 ========== ======================= ====================================================
 
 The idea of one graph over both modalities is ROSITA's (Cui et al., ACM Multimedia 2021,
-arXiv:2108.07073); typed predicates, attribute nodes and aligned relations are *ours*.
+arXiv:2108.07073); typed predicates, attribute nodes, aligned relations and counts are *ours*.
 """
 
 from __future__ import annotations

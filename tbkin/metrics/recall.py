@@ -36,16 +36,18 @@ class Recall:
         dataset: reads ``rows``: ``{"caption_id": int, "image_id": int, "identity": int}`` each;
             picture and caption belong together when their identities are equal.
         scorer: as :func:`~tbkin.metrics.state_scores.score_states` takes it; None: cosines rank.
+        uni_modal: whether embeddings of the uni-modal heads are kept, too; those of heads that
+            never learned say nothing.
     """
 
-    def __init__(self, dataset: Any, scorer: Any = None):
+    def __init__(self, dataset: Any, scorer: Any = None, uni_modal: bool = False):
         self.caption_identities = {row["caption_id"]: row["identity"] for row in dataset.rows}
         self.image_identities = {row["image_id"]: row["identity"] for row in dataset.rows}
         self.images: dict[int, Tensor] = {}
         self.captions: dict[int, Tensor] = {}
         self.uni_images: dict[int, Tensor] = {}
         self.uni_captions: dict[int, Tensor] = {}
-        self.scorer = scorer
+        self.scorer, self.uni_modal = scorer, uni_modal
         self.regions: dict[int, Tensor] = {}
         self.words: dict[int, Tensor] = {}
         self._table: Tensor | None = None
@@ -54,8 +56,8 @@ class Recall:
         """What crosses processes, for :meth:`update`: embeddings, since scores do not add up.
 
         Args:
-            outputs: reads ``image_embeds`` and ``text_embeds`` (B, D), unit rows; if the model has
-                them, ``image_uni_embeds`` and ``text_uni_embeds``, too. For a scorer also
+            outputs: reads ``image_embeds`` and ``text_embeds`` (B, D), unit rows; where they are
+                kept, ``image_uni_embeds`` and ``text_uni_embeds``, too. For a scorer also
                 ``region_states`` (B, R, D) and ``text_states`` (B, T, D).
             batch: reads ``image_ids`` and ``caption_ids`` (B,). For a scorer also ``region_mask``
                 (B, R) and ``attention_mask`` (B, T).
@@ -65,8 +67,8 @@ class Recall:
         """
         pictures = {"image_ids": batch["image_ids"], "image_embeds": outputs.image_embeds.float()}
         captions = {"caption_ids": batch["caption_ids"], "text_embeds": outputs.text_embeds.float()}
-        for name, rows in zip(UNI, (pictures, captions), strict=True):
-            if getattr(outputs, name, None) is not None:
+        if self.uni_modal:
+            for name, rows in zip(UNI, (pictures, captions), strict=True):
                 rows[name] = getattr(outputs, name).float()
         if self.scorer is not None:
             pictures["region_states"] = outputs.region_states.float()
@@ -136,7 +138,7 @@ class Recall:
         )
 
     def uni_embeds(self) -> tuple[Tensor, Tensor] | None:
-        """As :meth:`embeds`, of the uni-modal heads; None where the model has none."""
+        """As :meth:`embeds`, of the uni-modal heads; None where they are not kept."""
         if not self.uni_images:
             return None
         return (

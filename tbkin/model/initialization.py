@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tbkin.files import weight_files
+from tbkin.graphs.kinds import KINDS
 
 BACKBONE = "tbkin."
+EDGE_KINDS = "knowledge.edge_kind.weight"  # has a row for each kind of edge
 
 
 @dataclass
@@ -52,7 +55,24 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(
             f"no model*.safetensors in {folder}; convert or save the model again."
         )
+    check_edge_kinds(folder)
     return {name: value for path in files for name, value in load_file(path).items()}
+
+
+def check_edge_kinds(folder: Path) -> None:
+    """Raise ValueError for a checkpoint of a version that knew other kinds of edges.
+
+    Their weights are numbered, so those of another list would be read at the wrong places.
+    """
+    for path in weight_files(folder):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 - no dict
+                count = file.get_slice(name).get_shape()[0] if name.endswith(EDGE_KINDS) else None
+                if count not in (None, len(KINDS)):
+                    raise ValueError(
+                        f"{folder} was trained by a version of tbkin whose graphs have {count} "
+                        f"kinds of edges, this one has {len(KINDS)}; train or convert it again."
+                    )
 
 
 @torch.no_grad()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
@@ -19,6 +22,7 @@ from tbkin.model.fusion import (
     learned_thresholds,
 )
 from tbkin.model.graph_encoder import GraphLayer
+from tbkin.model.initialization import check_edge_kinds
 from tbkin.model.knowledge import KnowledgeSelection, credibility
 from tbkin.model.outputs import TBKINOutput
 from tbkin.model.sgraf import ExactLinear
@@ -29,6 +33,13 @@ class TBKINPreTrainedModel(PreTrainedModel):
 
     config_class = TBKINConfig
     base_model_prefix = "tbkin"
+
+    @classmethod
+    def from_pretrained(cls, folder: Any, *args: Any, **settings: Any) -> Any:
+        """As ``PreTrainedModel.from_pretrained``; ValueError where edge kinds were others."""
+        if folder is not None:
+            check_edge_kinds(Path(folder))
+        return super().from_pretrained(folder, *args, **settings)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

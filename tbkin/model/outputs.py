@@ -109,9 +109,10 @@ class TBKINForImageTextRetrievalOutput(TBKINOutput):
 
     With embeddings, the fields of :class:`TBKINOutput` are those of the pictures by themselves;
     only ``text_states`` are of the texts by themselves, ``attention_kept`` and ``attention_pairs``
-    of pictures and texts. Where towers of
-    another model embed, they are those of the right pairs that are judged in training; without
-    such, ``pooled`` (B, embedding size) are the pictures' features, and no attention is counted.
+    of pictures and texts. Where towers of another model embed, they are those of the right pairs
+    that are judged, one row for each; without such, ``pooled`` (B, embedding size) are the
+    pictures' features, and no attention is counted. Then too ``region_word_logits`` have, in
+    training, a row for each picture of the batch, however many are judged.
 
     Attributes:
         match_logits: (P, 2); class 1 = picture and text belong together. P = B, the pairs of the

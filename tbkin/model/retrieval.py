@@ -199,9 +199,10 @@ class TBKINForImageTextRetrieval(TBKINPreTrainedModel):
     ) -> TBKINForImageTextRetrievalOutput:
         """As :meth:`forward`, embedded by another model.
 
-        The fields of :class:`TBKINOutput` are those of the right pairs, where pairs are judged;
-        else no attention is counted, ``pooled`` are the pictures' features, and regions are read
-        by themselves, in training alone.
+        The fields of :class:`TBKINOutput` are those of the right pairs, where pairs are judged, and
+        have as many rows as are judged; else no attention is counted, and ``pooled`` (B, embedding
+        size) are the pictures' features. In training regions are read by themselves, either way:
+        ``region_word_logits`` have all B rows, for labels that are the whole batch's.
         """
         image, text = towers(inputs)
         image_embeds, text_embeds = unit_rows(image), unit_rows(text)
@@ -218,8 +219,8 @@ class TBKINForImageTextRetrieval(TBKINPreTrainedModel):
                 "attention_pairs": nothing,
                 "attention_kept": kept_share(nothing.sum(dim=1)),
             }
-            if self.training:
-                seen["region_word_logits"] = self._read_regions(**inputs)
+        if self.training:
+            seen["region_word_logits"] = self._read_regions(**inputs)
         return TBKINForImageTextRetrievalOutput(
             **seen,
             image_embeds=image_embeds,

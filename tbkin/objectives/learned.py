@@ -6,6 +6,7 @@ same kind; otherwise a learned temperature, say, would fall back in the second o
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,9 +75,10 @@ def read_learned(folder: Path) -> Learned:
 def take_over(objectives: nn.ModuleDict, settings: Settings, learned: Learned) -> TakenOver:
     """Go on with what the objectives of another run have learned.
 
-    A parameter goes on where name and shape fit and both runs have the same settings for it. Those
-    of an objective that knows single objects go on with the same objects (its buffer ``known``)
-    alone. Queues, and what is fixed or counted, are not learned: they start anew.
+    A parameter goes on where name and shape fit and both runs have the same settings for it, be
+    they named or left at the defaults. Those of an objective that knows single objects go on with
+    the same objects (its buffer ``known``) alone. Queues, and what is fixed or counted, are not
+    learned: they start anew.
 
     Args:
         objectives: those of this run, bound to its data. They are changed.
@@ -87,8 +89,9 @@ def take_over(objectives: nn.ModuleDict, settings: Settings, learned: Learned) -
     found = TakenOver([], {})
     for key, tensor in objectives.named_parameters():
         name, _, place = key.partition(".")
+        defaults = _defaults(objectives[name])
         own, past = (
-            _of_parameter(place.partition(".")[0], run.get(name, {}))
+            _of_parameter(place.partition(".")[0], defaults | run.get(name, {}))
             for run in (settings, learned.settings)
         )
         before = learned.tensors.get(key)
@@ -106,10 +109,19 @@ def take_over(objectives: nn.ModuleDict, settings: Settings, learned: Learned) -
     return found
 
 
+def _defaults(objective: nn.Module) -> dict[str, Any]:
+    """What its constructor takes for settings that nobody names."""
+    parameters = inspect.signature(type(objective)).parameters.values()
+    return {one.name: one.default for one in parameters if one.default is not one.empty}
+
+
 def _of_parameter(parameter: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that decide how a parameter starts and what it means: ``temperature_form``, too."""
+    """Those that decide how a parameter starts and what it means: ``temperature_form``, too.
+
+    Tuples become lists, as they have in the file.
+    """
     return {
-        name: value
+        name: list(value) if isinstance(value, tuple) else value
         for name, value in settings.items()
         if name == parameter or name.startswith(f"{parameter}_")
     }

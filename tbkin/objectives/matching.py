@@ -31,8 +31,10 @@ class Matching(nn.Module):
 
     def __init__(self, soft: bool = False, rows: int = 0):
         super().__init__()
-        if rows < 0:
-            raise ValueError(f"objectives.matching.rows must be >= 0, got {rows}.")
+        if type(rows) is not int or rows < 0:
+            raise ValueError(f"objectives.matching.rows is a whole number >= 0, got {rows!r}.")
+        if type(soft) is not bool:
+            raise ValueError(f"objectives.matching.soft is true or false, got {soft!r}.")
         self.soft, self.rows = soft, rows
 
     def forward(self, outputs: Any, batch: dict[str, Any]) -> Tensor:
@@ -50,10 +52,15 @@ class Matching(nn.Module):
             labels = batch_field(batch, "match_labels", "matching")
         if not self.soft:
             return matching_loss(logits, labels)
-        negatives = output_field(outputs, "match_negatives", "matching")
-        way_out = "set data.teachers, or objectives.matching.soft=false"
+        hard = "objectives.matching.soft=false"
+        negatives = output_field(outputs, "match_negatives", "matching", f"or {hard}")
         teachers = [
-            batch_field(batch, f"own_{side}_teacher_scores", "matching", way_out)
+            batch_field(
+                batch,
+                f"own_{side}_teacher_scores",
+                "matching",
+                f"set data.teachers, or {hard}",
+            )
             for side in ("image", "text")
         ]
         wrong = soft_match_labels(*teachers, HardNegatives(*negatives))

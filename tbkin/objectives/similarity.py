@@ -195,8 +195,14 @@ def even_shares(positives: Tensor, dtype: torch.dtype = torch.float32) -> Tensor
     return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
 
 
-def output_field(outputs: Any, name: str, objective: str) -> Tensor:
+def output_field(outputs: Any, name: str, objective: str, way_out: str = "") -> Tensor:
     """A field of a model's outputs.
+
+    Args:
+        outputs: of the model.
+        name: of the field.
+        objective: who asks.
+        way_out: what to do instead, put behind "… choose a model that does".
 
     Raises:
         ValueError: the model does not give it; names the objective and the field.
@@ -205,7 +211,7 @@ def output_field(outputs: Any, name: str, objective: str) -> Tensor:
     if value is None:
         raise ValueError(
             f"objectives.{objective} needs {name!r} of the model's outputs, which this model does "
-            "not give; choose a model that does, or other objectives."
+            f"not give; choose a model that does, {way_out or 'or other objectives'}."
         )
     return value
 

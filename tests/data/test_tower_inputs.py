@@ -70,6 +70,14 @@ def test_a_folder_without_an_image_processor_is_named(folder, tmp_path):
         TowerInputs.from_pretrained(tmp_path)
 
 
+def test_a_folder_without_a_tokenizer_is_named(folder, tmp_path):
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_text((folder / name).read_text())
+    message = rf"{tmp_path} has no usable tokenizer and preproc.*: none of tokenizer.json, vocab.js"
+    with pytest.raises(ValueError, match=message):
+        TowerInputs.from_pretrained(tmp_path)
+
+
 def test_examples_hold_the_picture_and_the_text_that_is_read(folder, captions_root):
     processor = TBKINProcessor(
         _tokenizer(captions_root), parser="word_rules", towers=TowerInputs.from_pretrained(folder)

@@ -14,7 +14,8 @@ from tests.model.small_towers import write_clip
 def test_the_checkpoint_ranks_without_training(captions_root, tmp_path, capsys):
     clip, output = write_clip(tmp_path / "clip"), tmp_path / "model"
     words = [f"towers={clip}", f"data.root={captions_root}", f"output={output}",
-             "data.parser=word_rules", "model.hidden_size=32"]  # fmt: skip
+             "data.parser=word_rules", "model.hidden_size=32",
+             "model.freeze_towers=true"]  # fmt: skip
     towers.main(words)
     assert f"towers: CLIPModel of {clip}, embeddings of 24 numbers" in capsys.readouterr().out
     weights, start = load_file(output / "model.safetensors"), load_file(clip / "model.safetensors")

@@ -3,7 +3,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tbkin.model.initialization import read_weights, start_from
+from tbkin.graphs.kinds import KINDS
+from tbkin.model.configuration_tbkin import TBKINConfig
+from tbkin.model.heads import TBKINForQuestionAnswering
+from tbkin.model.initialization import EDGE_KINDS, read_weights, start_from
 
 
 class Net(nn.Module):
@@ -23,6 +26,21 @@ class Net(nn.Module):
 def old():
     torch.manual_seed(0)
     return Net()
+
+
+def test_a_checkpoint_of_other_edge_kinds_is_refused_by_name(tmp_path):
+    config = TBKINConfig(hidden_size=8, num_attention_heads=2, intermediate_size=8, num_labels=2)
+    model = TBKINForQuestionAnswering(config)
+    model.save_pretrained(tmp_path)
+    TBKINForQuestionAnswering.from_pretrained(tmp_path)
+    weights = read_weights(tmp_path)
+    (name,) = [name for name in weights if name.endswith(EDGE_KINDS)]
+    weights[name] = weights[name][:-2].clone()
+    save_file(weights, tmp_path / "model.safetensors")
+    message = f"have {len(KINDS) - 2} kinds of edges, this one has {len(KINDS)}; train or convert"
+    for load in (TBKINForQuestionAnswering.from_pretrained, read_weights):
+        with pytest.raises(ValueError, match=message):
+            load(tmp_path)
 
 
 def test_everything_that_fits_is_taken_over(old):

@@ -11,6 +11,7 @@ from tbkin.data.tower_inputs import TowerInputs
 from tbkin.model.configuration_tbkin import TBKINConfig
 from tbkin.model.retrieval import TBKINForImageTextRetrieval
 from tbkin.model.towers import Towers, build_towers, load_towers, settings_of
+from tbkin.objectives.region_words import RegionWords
 from tests.conftest import FEATURES, place_regions
 from tests.model.small_towers import LAYERS, LENGTH, SIDE, WIDTH, write_clip
 
@@ -99,8 +100,11 @@ def test_regions_are_read_in_training_with_and_without_pairs(world):
     assert world.model(**world.batch).region_word_logits is None
     model = world.model.train()
     alone = model(**world.batch).region_word_logits
-    judged = model(**world.batch, pairs=world.pairs).region_word_logits
-    assert torch.allclose(alone, judged, atol=1e-5)
+    for rows in (0, 1):
+        judged = model(**world.batch, pairs=world.pairs, judged_rows=rows)
+        assert torch.allclose(alone, judged.region_word_logits, atol=1e-5)
+        assert len(judged.pooled) == len(judged.match_labels) // 3 == (rows or 2)
+        assert RegionWords()(judged, world.batch) > 0  # of the whole batch's labels
 
 
 def test_thresholds_ramp_up_by_one_a_batch_that_is_judged(world):

@@ -97,6 +97,22 @@ def test_the_same_setting_in_both_runs_goes_on(tmp_path):
     assert found.taken == ["contrastive.temperature.value"]
 
 
+@pytest.mark.parametrize(
+    ("objective", "written"),
+    [
+        ("contrastive", {"temperature": 0.05, "temperature_range": [0.01, 0.10]}),
+        ("uni_modal_soft_label", {"temperature": [0.45, 0.45]}),
+    ],
+)
+def test_a_default_that_is_written_out_is_the_same_setting(tmp_path, objective, written):
+    for before, after in (({}, written), (written, {})):
+        learned = through_a_file(moved(bound({objective: before})), tmp_path)
+        now = bound({objective: after})
+        assert on(now, learned).taken == [f"{objective}.temperature.value"]
+        for name, one in now.named_parameters():
+            assert torch.equal(one, learned.tensors[name.removeprefix("objectives.")])
+
+
 def test_nothing_learned_leaves_no_file(tmp_path):
     total = bound({"answer": {}})
     assert not save_learned(total.objectives, total.settings, tmp_path)

@@ -27,8 +27,17 @@ def test_worked_by_hand():
 
 def test_rows_must_be_a_count():
     assert Matching(rows=2).rows == 2
-    with pytest.raises(ValueError, match=r"matching\.rows must be >= 0, got -1"):
-        Matching(rows=-1)
+    for wrong in (-1, 1.5, "x", True):
+        with pytest.raises(
+            ValueError, match=rf"matching\.rows is a whole number >= 0, got {wrong!r}"
+        ):
+            Matching(rows=wrong)
+
+
+def test_soft_is_true_or_false():
+    for wrong in ("no", 1):
+        with pytest.raises(ValueError, match=rf"matching\.soft is true or false, got {wrong!r}"):
+            Matching(soft=wrong)
 
 
 def test_teachers_soften_the_wrong_pairs_alone():
@@ -63,7 +72,10 @@ def test_teachers_soften_the_wrong_pairs_alone():
 
 def test_soft_labels_need_teachers_and_chosen_pairs():
     outputs = SimpleNamespace(match_logits=torch.zeros(3, 2), match_labels=torch.tensor([1, 0, 0]))
-    with pytest.raises(ValueError, match="matching needs 'match_negatives' of the model's outputs"):
+    message = (
+        r"matching needs 'match_negatives' of the model.* or objectives\.matching\.soft=false\."
+    )
+    with pytest.raises(ValueError, match=message):
         Matching(soft=True)(outputs, {})
     outputs.match_negatives = (torch.zeros(1).long(),) * 4
     with pytest.raises(ValueError, match=r"'own_image_teacher_scores' .*set data\.teachers, or"):
