@@ -106,8 +106,8 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("  the best of the candidates (oracle)", share(boxes["candidates"]["oracle"])),
         ("  any of the candidates", share(boxes["candidates"]["random"])),
         ("  the largest of the candidates", share(boxes["candidates"]["largest"])),
-        (f"Right at once (R@1): {pictures['captions']} captions of {pictures['pictures']} unseen "
-         "pictures, and back", first(pictures["equivalent"])),
+        (f"R@1: {pictures['pictures']} unseen pictures find a true caption of "
+         f"{pictures['captions']}, and back", first(pictures["equivalent"])),
         ("  by embeddings alone", first(pictures["equivalent"]["first_stage"])),
         ("  where only a picture's own captions count", first(pictures["own"])),
         (f"  the best {cost['k']} ordered anew: share of all pairs, time",
