@@ -131,7 +131,7 @@ def test_the_report_as_a_table(files, capsys):
     assert re.fullmatch(r".*model: TBKINForQuestionAnswering, [\d,]+ parameters", lines[0])
     rows = [line.split(maxsplit=1) for line in lines[1:]]
     assert ["loaded", "backbone                    32 tensors"] in rows
-    assert ["new", "tbkin.fusion.graph_layers   78 tensors"] in rows
+    assert ["new", "tbkin.fusion.graph_layers   86 tensors"] in rows
     assert "  left over net_optim" in lines
     assert (
         "  lacking   a processor, without which nothing trains: add vocabulary=vocab.txt" in lines
